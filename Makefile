@@ -1,0 +1,69 @@
+# Each target does its own set-up; nothing needs to be installed first but Python 3.11, 3.12 or 3.13.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export KEEP QUICK
+
+# How many processes share the tests; a number or "auto".
+TEST_PROCESSES ?= auto
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup up demo test soak lint bench gen lock
+
+help: ## Print what each target does.
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## Make the environment in .venv from the pinned and hashed requirements.
+
+$(STAMP): deploy/lock/dev.txt pyproject.toml
+	@set -e; found=; \
+	for candidate in "$${PYTHON:-}" python3.13 python3.12 python3.11 python3 python; do \
+	  [ -n "$$candidate" ] || continue; \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	  then found=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "perron needs Python 3.11, 3.12 or 3.13 with its venv module: install one, or name it with PYTHON=/path/to/python." >&2; \
+	  exit 2; \
+	fi; \
+	[ -x $(BIN)/python ] && $(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	  || "$$found" -m venv --clear $(VENV); \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r deploy/lock/dev.txt; \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	touch $@
+
+up: $(STAMP) ## Start every service on this machine, with its data in var/, until Ctrl-C.
+	@$(BIN)/perron up
+
+demo: $(STAMP) ## Walk through the platform from end to end; KEEP=1 leaves its data behind.
+	@$(BIN)/perron demo
+
+test: $(STAMP) ## Run the tests (benches and soaks apart).
+	@$(PYTEST) -n $(TEST_PROCESSES) --ignore=tests/bench --ignore=tests/soak tests
+
+soak: $(STAMP) ## Run the tests at full scale and the soaks, and write tests/SOAK.md.
+	@PERRON_TEST_SCALE=soak $(PYTEST) -n $(TEST_PROCESSES) --ignore=tests/bench tests
+	@PERRON_TEST_SCALE=soak $(BIN)/python -m tests.soak
+
+lint: $(STAMP) ## Check style, types, the law of imports and the contract.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@cd protos && buf lint && buf format --diff --exit-code --path perron
+
+bench: $(STAMP) ## Measure the budgets and write var/bench.json; QUICK=1 takes fewer rounds.
+	@$(BIN)/python -m tests.bench
+
+gen: $(STAMP) ## Generate gen/ anew from protos/.
+	@$(BIN)/python protos/plugins/generate.py
+
+lock: $(STAMP) ## Resolve the pinned requirements anew (needs uv on the path).
+	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q -o deploy/lock/dev.txt
+	@uv pip compile pyproject.toml -c deploy/lock/dev.txt --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q -o deploy/lock/runtime.txt
