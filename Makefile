@@ -56,7 +56,7 @@ lint: $(STAMP) ## Check style, types, the law of imports and the contract.
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@cd protos && buf lint && buf format --diff --exit-code --path perron
+	@cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code --path perron
 
 bench: $(STAMP) ## Measure the budgets and write var/bench.json; QUICK=1 takes fewer rounds.
 	@$(BIN)/python -m tests.bench

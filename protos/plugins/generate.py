@@ -45,9 +45,10 @@ def buf(*arguments: str) -> None:
 
 
 def replace_generated(fresh: Path, target: Path) -> None:
-    """Makes the generated files under `target` those under `fresh`: writes what differs, removes what is gone."""
+    """Makes the generated files under `target` those of `fresh`, and removes what is gone."""
     for types in fresh.rglob("*_pb2_grpc.pyi"):
-        if not types.with_suffix(".py").exists():  # protoc-gen-mypy_grpc writes one for files without a service too
+        # protoc-gen-mypy_grpc writes types for files without a service too.
+        if not types.with_suffix(".py").exists():
             types.unlink()
     wanted = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
     for name in sorted(wanted):
@@ -63,7 +64,7 @@ def replace_generated(fresh: Path, target: Path) -> None:
 
 
 def descriptors(image: bytes) -> bytes:
-    """Returns the descriptor set with Perron's comments only: other people's, and bare positions, are left out."""
+    """Returns the descriptor set with Perron's comments, without other people's and without bare positions."""
     files = FileDescriptorSet.FromString(image)
     for file in files.file:
         if not file.name.startswith("perron/"):
@@ -88,7 +89,7 @@ def write_if_changed(path: Path, content: bytes) -> None:
 
 
 def check_imports() -> int:
-    """Imports every generated module in a fresh process, so that a broken one is found here; returns its code."""
+    """Imports every generated module in a fresh process, to find a broken one; returns its exit code."""
     roots = sorted((GEN / "python").rglob("*_pb2*.py"))
     modules = [".".join(path.relative_to(GEN / "python").with_suffix("").parts) for path in roots]
     program = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(name)"
