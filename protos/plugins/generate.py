@@ -64,7 +64,7 @@ def replace_generated(fresh: Path, target: Path) -> None:
 
 
 def descriptors(image: bytes) -> bytes:
-    """Returns the descriptor set with Perron's comments, without other people's and without bare positions."""
+    """Returns the descriptor set with Perron's comments only, without other people's and bare positions."""
     files = FileDescriptorSet.FromString(image)
     for file in files.file:
         if not file.name.startswith("perron/"):
