@@ -1,7 +1,7 @@
 """The form of API keys: `prn_<environment>_<43 random base62><6 base62 CRC32>`.
 
-The checksum lets any service refuse a typo without asking anybody (1 in 4 billion passes). It proves nothing: whether
-a well-formed key exists, only identity knows.
+The checksum lets any service refuse a typo without asking anybody (1 in 4 billion passes). It proves nothing:
+whether a well-formed key exists, only identity knows.
 """
 
 import re
@@ -12,10 +12,8 @@ BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 RANDOM_LENGTH: Final = 43  # 43 base62 characters carry 256 bits
 CHECKSUM_LENGTH: Final = 6  # 62^6 > 2^32
 
-# [0-9A-Za-z] rather than \w: look-alikes of other alphabets must not pass; fullmatch also refuses a final newline.
-_FORM: Final = re.compile(
-    rf"(prn_[a-z0-9]{{1,16}}_[0-9A-Za-z]{{{RANDOM_LENGTH}}})([0-9A-Za-z]{{{CHECKSUM_LENGTH}}})"
-)
+# [0-9A-Za-z] rather than \w: look-alikes of other alphabets must not pass; fullmatch refuses a final newline too.
+_FORM: Final = re.compile(r"(prn_[a-z0-9]{1,16}_[0-9A-Za-z]{43})([0-9A-Za-z]{6})")
 
 
 def is_well_formed(credential: str) -> bool:
