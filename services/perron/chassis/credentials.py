@@ -12,7 +12,7 @@ BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 RANDOM_LENGTH: Final = 43  # 43 base62 characters carry 256 bits
 CHECKSUM_LENGTH: Final = 6  # 62^6 > 2^32
 
-# [0-9A-Za-z] rather than \w: look-alikes of other alphabets must not pass; fullmatch refuses a final newline too.
+# [0-9A-Za-z] rather than \w: look-alikes must not pass; fullmatch refuses a final newline too.
 _FORM: Final = re.compile(r"(prn_[a-z0-9]{1,16}_[0-9A-Za-z]{43})([0-9A-Za-z]{6})")
 
 
