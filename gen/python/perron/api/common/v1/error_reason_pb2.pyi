@@ -67,6 +67,36 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the event cursor is of another generation or beyond the head. Example: after a restore."""
     ERROR_REASON_RESOURCE_NOT_FOUND: _ErrorReason.ValueType  # 19
     """NOT_FOUND: no such resource, or another tenant's. Example: an organization id that was never given out."""
+    ERROR_REASON_PURPOSE_NOT_ALLOWED: _ErrorReason.ValueType  # 300
+    """governance.
+
+    PERMISSION_DENIED: this caller may not declare this purpose; metadata `purpose` names it. Example: a customer reads a
+    record to monitor abuse.
+    """
+    ERROR_REASON_PURPOSE_ENDED: _ErrorReason.ValueType  # 301
+    """FAILED_PRECONDITION: the record is kept, but no longer for this purpose. Example: MONITOR_ABUSE on day 31."""
+    ERROR_REASON_CASE_REFERENCE_MISSING: _ErrorReason.ValueType  # 302
+    """INVALID_ARGUMENT: LEGAL_OBLIGATION is declared without the reference of a case. Example: case_reference = ""."""
+    ERROR_REASON_DATA_KIND_NOT_RECORDED: _ErrorReason.ValueType  # 303
+    """FAILED_PRECONDITION: the decision is not about an exchange, so it has no record. Example: Put for an agent's decision."""
+    ERROR_REASON_ZERO_RETENTION_REQUESTED: _ErrorReason.ValueType  # 304
+    """ALREADY_EXISTS: zero retention is requested or in force for this scope. Example: asking twice."""
+    ERROR_REASON_ZERO_RETENTION_REVIEWED: _ErrorReason.ValueType  # 305
+    """FAILED_PRECONDITION: the request was approved or denied before. Example: two reviewers at once."""
+    ERROR_REASON_MODEL_UNKNOWN: _ErrorReason.ValueType  # 400
+    """admission.
+
+    NOT_FOUND: the operator's models.yaml has no such model, or the name is an agent or a fine-tuned model, which cannot be
+    called yet. Example: a typo in a model's name.
+    """
+    ERROR_REASON_MODEL_NOT_ALLOWED: _ErrorReason.ValueType  # 401
+    """PERMISSION_DENIED: the key is bound to other models. Example: a key for "small-1" asks for "large-1"."""
+    ERROR_REASON_ADMISSION_EXPIRED: _ErrorReason.ValueType  # 402
+    """FAILED_PRECONDITION: the admission ended more than 24 hours ago. Example: usage reported two days late."""
+    ERROR_REASON_NETWORK_NOT_ALLOWED: _ErrorReason.ValueType  # 403
+    """PERMISSION_DENIED: the key is bound to networks, and the caller came from another one or from nowhere known. Example: a
+    key for 10.0.0.0/8 used from 192.0.2.1.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the reason in `google.rpc.ErrorInfo` with domain "perron". The list is closed; clients branch on
@@ -118,4 +148,34 @@ ERROR_REASON_CURSOR_UNKNOWN: ErrorReason.ValueType  # 18
 """FAILED_PRECONDITION: the event cursor is of another generation or beyond the head. Example: after a restore."""
 ERROR_REASON_RESOURCE_NOT_FOUND: ErrorReason.ValueType  # 19
 """NOT_FOUND: no such resource, or another tenant's. Example: an organization id that was never given out."""
+ERROR_REASON_PURPOSE_NOT_ALLOWED: ErrorReason.ValueType  # 300
+"""governance.
+
+PERMISSION_DENIED: this caller may not declare this purpose; metadata `purpose` names it. Example: a customer reads a
+record to monitor abuse.
+"""
+ERROR_REASON_PURPOSE_ENDED: ErrorReason.ValueType  # 301
+"""FAILED_PRECONDITION: the record is kept, but no longer for this purpose. Example: MONITOR_ABUSE on day 31."""
+ERROR_REASON_CASE_REFERENCE_MISSING: ErrorReason.ValueType  # 302
+"""INVALID_ARGUMENT: LEGAL_OBLIGATION is declared without the reference of a case. Example: case_reference = ""."""
+ERROR_REASON_DATA_KIND_NOT_RECORDED: ErrorReason.ValueType  # 303
+"""FAILED_PRECONDITION: the decision is not about an exchange, so it has no record. Example: Put for an agent's decision."""
+ERROR_REASON_ZERO_RETENTION_REQUESTED: ErrorReason.ValueType  # 304
+"""ALREADY_EXISTS: zero retention is requested or in force for this scope. Example: asking twice."""
+ERROR_REASON_ZERO_RETENTION_REVIEWED: ErrorReason.ValueType  # 305
+"""FAILED_PRECONDITION: the request was approved or denied before. Example: two reviewers at once."""
+ERROR_REASON_MODEL_UNKNOWN: ErrorReason.ValueType  # 400
+"""admission.
+
+NOT_FOUND: the operator's models.yaml has no such model, or the name is an agent or a fine-tuned model, which cannot be
+called yet. Example: a typo in a model's name.
+"""
+ERROR_REASON_MODEL_NOT_ALLOWED: ErrorReason.ValueType  # 401
+"""PERMISSION_DENIED: the key is bound to other models. Example: a key for "small-1" asks for "large-1"."""
+ERROR_REASON_ADMISSION_EXPIRED: ErrorReason.ValueType  # 402
+"""FAILED_PRECONDITION: the admission ended more than 24 hours ago. Example: usage reported two days late."""
+ERROR_REASON_NETWORK_NOT_ALLOWED: ErrorReason.ValueType  # 403
+"""PERMISSION_DENIED: the key is bound to networks, and the caller came from another one or from nowhere known. Example: a
+key for 10.0.0.0/8 used from 192.0.2.1.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
