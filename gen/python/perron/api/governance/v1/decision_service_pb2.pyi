@@ -42,7 +42,7 @@ class DecideRequest(_message.Message):
     channel: _roles_pb2.Channel.ValueType
     """How the answer reaches a person. Required."""
     data_subject: _builtins.str
-    """Pseudonym of the person that the data is about. At most 128 characters. Default: none."""
+    """Pseudonym of the person that the data is about. At most 128 characters, none of them control characters. Default: none."""
     request_id: _builtins.str
     """A UUID that makes a repetition harmless; the zero UUID is refused. Default: none. A repetition may name another passport
     and `in_flight_until`; the first ones count.
@@ -122,7 +122,7 @@ class DecideItem(_message.Message):
     channel: _roles_pb2.Channel.ValueType
     """How the answer reaches a person. Required."""
     data_subject: _builtins.str
-    """Pseudonym of the person that the data is about. At most 128 characters. Default: none."""
+    """Pseudonym of the person that the data is about. At most 128 characters, none of them control characters. Default: none."""
     request_id: _builtins.str
     """As in DecideRequest. Default: none."""
     trace_parent: _builtins.str

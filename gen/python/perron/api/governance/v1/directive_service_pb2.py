@@ -29,7 +29,7 @@ from perron.api.common.v1 import access_pb2 as perron_dot_api_dot_common_dot_v1_
 from perron.api.governance.v1 import directive_pb2 as perron_dot_api_dot_governance_dot_v1_dot_directive__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0perron/api/governance/v1/directive_service.proto\x12\x18perron.api.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!perron/api/common/v1/access.proto\x1a(perron/api/governance/v1/directive.proto\"\x94\x03\n\x1bRequestZeroRetentionRequest\x12Q\n\x0forganization_id\x18\x01 \x01(\tB(\xbaH%r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0eorganizationId\x12J\n\x0cworkspace_id\x18\x02 \x01(\tB\'\xbaH$r\x1f\x18@2\x1b^ws_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0bworkspaceId\x12$\n\x07reasons\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x1fR\x07reasons\x12^\n\x10\x65xisting_records\x18\x04 \x01(\x0e\x32).perron.api.governance.v1.ExistingRecordsB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x0f\x65xistingRecords\x12P\n\nrequest_id\x18\x05 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x84\x01\n\x1cRequestZeroRetentionResponse\x12\x64\n\x16zero_retention_request\x18\x01 \x01(\x0b\x32..perron.api.governance.v1.ZeroRetentionRequestR\x14zeroRetentionRequest\"\xbd\x02\n\x1aReviewZeroRetentionRequest\x12`\n\x19zero_retention_request_id\x18\x01 \x01(\tB%\xbaH\"r \x18@2\x1c^zdr_[0-9a-hjkmnp-tv-z]{26}$R\x16zeroRetentionRequestId\x12M\n\x07verdict\x18\x02 \x01(\x0e\x32\'.perron.api.governance.v1.ReviewVerdictB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x07verdict\x12\x1c\n\x04note\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1fR\x04note\x12P\n\nrequest_id\x18\x04 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x83\x01\n\x1bReviewZeroRetentionResponse\x12\x64\n\x16zero_retention_request\x18\x01 \x01(\x0b\x32..perron.api.governance.v1.ZeroRetentionRequestR\x14zeroRetentionRequest\"\xc4\x01\n ListZeroRetentionRequestsRequest\x12Q\n\x0forganization_id\x18\x01 \x01(\tB(\xbaH%r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0eorganizationId\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\xbe\x01\n!ListZeroRetentionRequestsResponse\x12q\n\x17zero_retention_requests\x18\x01 \x03(\x0b\x32..perron.api.governance.v1.ZeroRetentionRequestB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x15zeroRetentionRequests\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe9\x02\n\x1cSetTrainingPreferenceRequest\x12Q\n\x0forganization_id\x18\x01 \x01(\tB(\xbaH%r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0eorganizationId\x12J\n\x0cworkspace_id\x18\x02 \x01(\tB\'\xbaH$r\x1f\x18@2\x1b^ws_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0bworkspaceId\x12X\n\npreference\x18\x03 \x01(\x0e\x32,.perron.api.governance.v1.TrainingPreferenceB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\npreference\x12P\n\nrequest_id\x18\x04 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\"\xb0\x01\n\x1dSetTrainingPreferenceResponse\x12L\n\npreference\x18\x01 \x01(\x0e\x32,.perron.api.governance.v1.TrainingPreferenceR\npreference\x12\x41\n\x0ewatermark_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rwatermarkTime\"\x85\x02\n\x11GetDirectivesItem\x12N\n\x0forganization_id\x18\x01 \x01(\tB%\xbaH\"r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$R\x0eorganizationId\x12J\n\x0cworkspace_id\x18\x02 \x01(\tB\'\xbaH$r\x1f\x18@2\x1b^ws_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0bworkspaceId\x12(\n\x0bresource_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\nresourceId\x12*\n\x0ctrace_parent\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"p\n\x19\x42\x61tchGetDirectivesRequest\x12S\n\x05items\x18\x01 \x03(\x0b\x32+.perron.api.governance.v1.GetDirectivesItemB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"\xfa\x01\n\nDirectives\x12%\n\x0ezero_retention\x18\x01 \x01(\x08R\rzeroRetention\x12]\n\x13training_preference\x18\x02 \x01(\x0e\x32,.perron.api.governance.v1.TrainingPreferenceR\x12trainingPreference\x12R\n\x17training_watermark_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x15trainingWatermarkTime\x12\x12\n\x04held\x18\x04 \x01(\x08R\x04held\"\x94\x01\n\x13GetDirectivesResult\x12\x46\n\ndirectives\x18\x01 \x01(\x0b\x32$.perron.api.governance.v1.DirectivesH\x00R\ndirectives\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"p\n\x1a\x42\x61tchGetDirectivesResponse\x12R\n\x07results\x18\x01 \x03(\x0b\x32-.perron.api.governance.v1.GetDirectivesResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results*\x88\x01\n\rReviewVerdict\x12\x1e\n\x1aREVIEW_VERDICT_UNSPECIFIED\x10\x00\x12\x1b\n\x17REVIEW_VERDICT_APPROVED\x10\x01\x12\x19\n\x15REVIEW_VERDICT_DENIED\x10\x02\x12\x1f\n\x1bREVIEW_VERDICT_DETAIL_ASKED\x10\x03\x32\xbe\x06\n\x10\x44irectiveService\x12\x98\x01\n\x14RequestZeroRetention\x12\x35.perron.api.governance.v1.RequestZeroRetentionRequest\x1a\x36.perron.api.governance.v1.RequestZeroRetentionResponse\"\x11\xba\xe1\x18\t\x12\x05\x08\t\x12\x01\x01(\x01\xc0\xe1\x18\x01\x12\x91\x01\n\x13ReviewZeroRetention\x12\x34.perron.api.governance.v1.ReviewZeroRetentionRequest\x1a\x35.perron.api.governance.v1.ReviewZeroRetentionResponse\"\r\xba\xe1\x18\x05\x1a\x03\n\x01\x03\xc0\xe1\x18\x01\x12\xa9\x01\n\x19ListZeroRetentionRequests\x12:.perron.api.governance.v1.ListZeroRetentionRequestsRequest\x1a;.perron.api.governance.v1.ListZeroRetentionRequestsResponse\"\x13\xba\xe1\x18\x0f\x12\x06\x08\x08\x12\x02\x01\x02\x1a\x03\n\x01\x03(\x01\x12\x9b\x01\n\x15SetTrainingPreference\x12\x36.perron.api.governance.v1.SetTrainingPreferenceRequest\x1a\x37.perron.api.governance.v1.SetTrainingPreferenceResponse\"\x11\xba\xe1\x18\t\x12\x05\x08\t\x12\x01\x01(\x01\xc0\xe1\x18\x01\x12\xb0\x01\n\x12\x42\x61tchGetDirectives\x12\x33.perron.api.governance.v1.BatchGetDirectivesRequest\x1a\x34.perron.api.governance.v1.BatchGetDirectivesResponse\"/\xba\xe1\x18+\")\n\tadmission\n\x06\x61gents\n\nfinetuning\n\x08identityBK\n\x1c\x64\x65v.perron.api.governance.v1P\x01Z)perron.dev/api/governance/v1;governancev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0perron/api/governance/v1/directive_service.proto\x12\x18perron.api.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!perron/api/common/v1/access.proto\x1a(perron/api/governance/v1/directive.proto\"\xa0\x03\n\x1bRequestZeroRetentionRequest\x12Q\n\x0forganization_id\x18\x01 \x01(\tB(\xbaH%r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0eorganizationId\x12J\n\x0cworkspace_id\x18\x02 \x01(\tB\'\xbaH$r\x1f\x18@2\x1b^ws_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0bworkspaceId\x12\x30\n\x07reasons\x18\x03 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\xa0\x1f\x32\n^[^\\x00]*$R\x07reasons\x12^\n\x10\x65xisting_records\x18\x04 \x01(\x0e\x32).perron.api.governance.v1.ExistingRecordsB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x0f\x65xistingRecords\x12P\n\nrequest_id\x18\x05 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x84\x01\n\x1cRequestZeroRetentionResponse\x12\x64\n\x16zero_retention_request\x18\x01 \x01(\x0b\x32..perron.api.governance.v1.ZeroRetentionRequestR\x14zeroRetentionRequest\"\xc9\x02\n\x1aReviewZeroRetentionRequest\x12`\n\x19zero_retention_request_id\x18\x01 \x01(\tB%\xbaH\"r \x18@2\x1c^zdr_[0-9a-hjkmnp-tv-z]{26}$R\x16zeroRetentionRequestId\x12M\n\x07verdict\x18\x02 \x01(\x0e\x32\'.perron.api.governance.v1.ReviewVerdictB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x07verdict\x12(\n\x04note\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x18\xa0\x1f\x32\n^[^\\x00]*$R\x04note\x12P\n\nrequest_id\x18\x04 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x83\x01\n\x1bReviewZeroRetentionResponse\x12\x64\n\x16zero_retention_request\x18\x01 \x01(\x0b\x32..perron.api.governance.v1.ZeroRetentionRequestR\x14zeroRetentionRequest\"\xc4\x01\n ListZeroRetentionRequestsRequest\x12Q\n\x0forganization_id\x18\x01 \x01(\tB(\xbaH%r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0eorganizationId\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\xbe\x01\n!ListZeroRetentionRequestsResponse\x12q\n\x17zero_retention_requests\x18\x01 \x03(\x0b\x32..perron.api.governance.v1.ZeroRetentionRequestB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x15zeroRetentionRequests\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe9\x02\n\x1cSetTrainingPreferenceRequest\x12Q\n\x0forganization_id\x18\x01 \x01(\tB(\xbaH%r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0eorganizationId\x12J\n\x0cworkspace_id\x18\x02 \x01(\tB\'\xbaH$r\x1f\x18@2\x1b^ws_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0bworkspaceId\x12X\n\npreference\x18\x03 \x01(\x0e\x32,.perron.api.governance.v1.TrainingPreferenceB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\npreference\x12P\n\nrequest_id\x18\x04 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\"\xb0\x01\n\x1dSetTrainingPreferenceResponse\x12L\n\npreference\x18\x01 \x01(\x0e\x32,.perron.api.governance.v1.TrainingPreferenceR\npreference\x12\x41\n\x0ewatermark_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rwatermarkTime\"\x93\x02\n\x11GetDirectivesItem\x12N\n\x0forganization_id\x18\x01 \x01(\tB%\xbaH\"r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$R\x0eorganizationId\x12J\n\x0cworkspace_id\x18\x02 \x01(\tB\'\xbaH$r\x1f\x18@2\x1b^ws_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0bworkspaceId\x12\x36\n\x0bresource_id\x18\x03 \x01(\tB\x15\xbaH\x12r\x10\x18@2\x0c^[0-9a-z_]*$R\nresourceId\x12*\n\x0ctrace_parent\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"p\n\x19\x42\x61tchGetDirectivesRequest\x12S\n\x05items\x18\x01 \x03(\x0b\x32+.perron.api.governance.v1.GetDirectivesItemB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"\xfa\x01\n\nDirectives\x12%\n\x0ezero_retention\x18\x01 \x01(\x08R\rzeroRetention\x12]\n\x13training_preference\x18\x02 \x01(\x0e\x32,.perron.api.governance.v1.TrainingPreferenceR\x12trainingPreference\x12R\n\x17training_watermark_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x15trainingWatermarkTime\x12\x12\n\x04held\x18\x04 \x01(\x08R\x04held\"\x94\x01\n\x13GetDirectivesResult\x12\x46\n\ndirectives\x18\x01 \x01(\x0b\x32$.perron.api.governance.v1.DirectivesH\x00R\ndirectives\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"p\n\x1a\x42\x61tchGetDirectivesResponse\x12R\n\x07results\x18\x01 \x03(\x0b\x32-.perron.api.governance.v1.GetDirectivesResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results*\x88\x01\n\rReviewVerdict\x12\x1e\n\x1aREVIEW_VERDICT_UNSPECIFIED\x10\x00\x12\x1b\n\x17REVIEW_VERDICT_APPROVED\x10\x01\x12\x19\n\x15REVIEW_VERDICT_DENIED\x10\x02\x12\x1f\n\x1bREVIEW_VERDICT_DETAIL_ASKED\x10\x03\x32\xbe\x06\n\x10\x44irectiveService\x12\x98\x01\n\x14RequestZeroRetention\x12\x35.perron.api.governance.v1.RequestZeroRetentionRequest\x1a\x36.perron.api.governance.v1.RequestZeroRetentionResponse\"\x11\xba\xe1\x18\t\x12\x05\x08\t\x12\x01\x01(\x01\xc0\xe1\x18\x01\x12\x91\x01\n\x13ReviewZeroRetention\x12\x34.perron.api.governance.v1.ReviewZeroRetentionRequest\x1a\x35.perron.api.governance.v1.ReviewZeroRetentionResponse\"\r\xba\xe1\x18\x05\x1a\x03\n\x01\x03\xc0\xe1\x18\x01\x12\xa9\x01\n\x19ListZeroRetentionRequests\x12:.perron.api.governance.v1.ListZeroRetentionRequestsRequest\x1a;.perron.api.governance.v1.ListZeroRetentionRequestsResponse\"\x13\xba\xe1\x18\x0f\x12\x06\x08\x08\x12\x02\x01\x02\x1a\x03\n\x01\x03(\x01\x12\x9b\x01\n\x15SetTrainingPreference\x12\x36.perron.api.governance.v1.SetTrainingPreferenceRequest\x1a\x37.perron.api.governance.v1.SetTrainingPreferenceResponse\"\x11\xba\xe1\x18\t\x12\x05\x08\t\x12\x01\x01(\x01\xc0\xe1\x18\x01\x12\xb0\x01\n\x12\x42\x61tchGetDirectives\x12\x33.perron.api.governance.v1.BatchGetDirectivesRequest\x1a\x34.perron.api.governance.v1.BatchGetDirectivesResponse\"/\xba\xe1\x18+\")\n\tadmission\n\x06\x61gents\n\nfinetuning\n\x08identityBK\n\x1c\x64\x65v.perron.api.governance.v1P\x01Z)perron.dev/api/governance/v1;governancev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REQUESTZERORETENTIONREQUEST'].fields_by_name['workspace_id']._loaded_options = None
   _globals['_REQUESTZERORETENTIONREQUEST'].fields_by_name['workspace_id']._serialized_options = b'\272H$r\037\030@2\033^ws_[0-9a-hjkmnp-tv-z]{26}$\330\001\001'
   _globals['_REQUESTZERORETENTIONREQUEST'].fields_by_name['reasons']._loaded_options = None
-  _globals['_REQUESTZERORETENTIONREQUEST'].fields_by_name['reasons']._serialized_options = b'\272H\007r\005\020\001\030\240\037'
+  _globals['_REQUESTZERORETENTIONREQUEST'].fields_by_name['reasons']._serialized_options = b'\272H\023r\021\020\001\030\240\0372\n^[^\\x00]*$'
   _globals['_REQUESTZERORETENTIONREQUEST'].fields_by_name['existing_records']._loaded_options = None
   _globals['_REQUESTZERORETENTIONREQUEST'].fields_by_name['existing_records']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_REQUESTZERORETENTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -52,7 +52,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVIEWZERORETENTIONREQUEST'].fields_by_name['verdict']._loaded_options = None
   _globals['_REVIEWZERORETENTIONREQUEST'].fields_by_name['verdict']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_REVIEWZERORETENTIONREQUEST'].fields_by_name['note']._loaded_options = None
-  _globals['_REVIEWZERORETENTIONREQUEST'].fields_by_name['note']._serialized_options = b'\272H\005r\003\030\240\037'
+  _globals['_REVIEWZERORETENTIONREQUEST'].fields_by_name['note']._serialized_options = b'\272H\021r\017\030\240\0372\n^[^\\x00]*$'
   _globals['_REVIEWZERORETENTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REVIEWZERORETENTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H.r)Z$00000000-0000-0000-0000-000000000000\260\001\001\330\001\001'
   _globals['_LISTZERORETENTIONREQUESTSREQUEST'].fields_by_name['organization_id']._loaded_options = None
@@ -76,7 +76,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDIRECTIVESITEM'].fields_by_name['workspace_id']._loaded_options = None
   _globals['_GETDIRECTIVESITEM'].fields_by_name['workspace_id']._serialized_options = b'\272H$r\037\030@2\033^ws_[0-9a-hjkmnp-tv-z]{26}$\330\001\001'
   _globals['_GETDIRECTIVESITEM'].fields_by_name['resource_id']._loaded_options = None
-  _globals['_GETDIRECTIVESITEM'].fields_by_name['resource_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_GETDIRECTIVESITEM'].fields_by_name['resource_id']._serialized_options = b'\272H\022r\020\030@2\014^[0-9a-z_]*$'
   _globals['_GETDIRECTIVESITEM'].fields_by_name['trace_parent']._loaded_options = None
   _globals['_GETDIRECTIVESITEM'].fields_by_name['trace_parent']._serialized_options = b'\272H\004r\002\030@'
   _globals['_BATCHGETDIRECTIVESREQUEST'].fields_by_name['items']._loaded_options = None
@@ -93,34 +93,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIRECTIVESERVICE'].methods_by_name['SetTrainingPreference']._serialized_options = b'\272\341\030\t\022\005\010\t\022\001\001(\001\300\341\030\001'
   _globals['_DIRECTIVESERVICE'].methods_by_name['BatchGetDirectives']._loaded_options = None
   _globals['_DIRECTIVESERVICE'].methods_by_name['BatchGetDirectives']._serialized_options = b'\272\341\030+\")\n\tadmission\n\006agents\n\nfinetuning\n\010identity'
-  _globals['_REVIEWVERDICT']._serialized_start=3070
-  _globals['_REVIEWVERDICT']._serialized_end=3206
+  _globals['_REVIEWVERDICT']._serialized_start=3108
+  _globals['_REVIEWVERDICT']._serialized_end=3244
   _globals['_REQUESTZERORETENTIONREQUEST']._serialized_start=243
-  _globals['_REQUESTZERORETENTIONREQUEST']._serialized_end=647
-  _globals['_REQUESTZERORETENTIONRESPONSE']._serialized_start=650
-  _globals['_REQUESTZERORETENTIONRESPONSE']._serialized_end=782
-  _globals['_REVIEWZERORETENTIONREQUEST']._serialized_start=785
-  _globals['_REVIEWZERORETENTIONREQUEST']._serialized_end=1102
-  _globals['_REVIEWZERORETENTIONRESPONSE']._serialized_start=1105
-  _globals['_REVIEWZERORETENTIONRESPONSE']._serialized_end=1236
-  _globals['_LISTZERORETENTIONREQUESTSREQUEST']._serialized_start=1239
-  _globals['_LISTZERORETENTIONREQUESTSREQUEST']._serialized_end=1435
-  _globals['_LISTZERORETENTIONREQUESTSRESPONSE']._serialized_start=1438
-  _globals['_LISTZERORETENTIONREQUESTSRESPONSE']._serialized_end=1628
-  _globals['_SETTRAININGPREFERENCEREQUEST']._serialized_start=1631
-  _globals['_SETTRAININGPREFERENCEREQUEST']._serialized_end=1992
-  _globals['_SETTRAININGPREFERENCERESPONSE']._serialized_start=1995
-  _globals['_SETTRAININGPREFERENCERESPONSE']._serialized_end=2171
-  _globals['_GETDIRECTIVESITEM']._serialized_start=2174
-  _globals['_GETDIRECTIVESITEM']._serialized_end=2435
-  _globals['_BATCHGETDIRECTIVESREQUEST']._serialized_start=2437
-  _globals['_BATCHGETDIRECTIVESREQUEST']._serialized_end=2549
-  _globals['_DIRECTIVES']._serialized_start=2552
-  _globals['_DIRECTIVES']._serialized_end=2802
-  _globals['_GETDIRECTIVESRESULT']._serialized_start=2805
-  _globals['_GETDIRECTIVESRESULT']._serialized_end=2953
-  _globals['_BATCHGETDIRECTIVESRESPONSE']._serialized_start=2955
-  _globals['_BATCHGETDIRECTIVESRESPONSE']._serialized_end=3067
-  _globals['_DIRECTIVESERVICE']._serialized_start=3209
-  _globals['_DIRECTIVESERVICE']._serialized_end=4039
+  _globals['_REQUESTZERORETENTIONREQUEST']._serialized_end=659
+  _globals['_REQUESTZERORETENTIONRESPONSE']._serialized_start=662
+  _globals['_REQUESTZERORETENTIONRESPONSE']._serialized_end=794
+  _globals['_REVIEWZERORETENTIONREQUEST']._serialized_start=797
+  _globals['_REVIEWZERORETENTIONREQUEST']._serialized_end=1126
+  _globals['_REVIEWZERORETENTIONRESPONSE']._serialized_start=1129
+  _globals['_REVIEWZERORETENTIONRESPONSE']._serialized_end=1260
+  _globals['_LISTZERORETENTIONREQUESTSREQUEST']._serialized_start=1263
+  _globals['_LISTZERORETENTIONREQUESTSREQUEST']._serialized_end=1459
+  _globals['_LISTZERORETENTIONREQUESTSRESPONSE']._serialized_start=1462
+  _globals['_LISTZERORETENTIONREQUESTSRESPONSE']._serialized_end=1652
+  _globals['_SETTRAININGPREFERENCEREQUEST']._serialized_start=1655
+  _globals['_SETTRAININGPREFERENCEREQUEST']._serialized_end=2016
+  _globals['_SETTRAININGPREFERENCERESPONSE']._serialized_start=2019
+  _globals['_SETTRAININGPREFERENCERESPONSE']._serialized_end=2195
+  _globals['_GETDIRECTIVESITEM']._serialized_start=2198
+  _globals['_GETDIRECTIVESITEM']._serialized_end=2473
+  _globals['_BATCHGETDIRECTIVESREQUEST']._serialized_start=2475
+  _globals['_BATCHGETDIRECTIVESREQUEST']._serialized_end=2587
+  _globals['_DIRECTIVES']._serialized_start=2590
+  _globals['_DIRECTIVES']._serialized_end=2840
+  _globals['_GETDIRECTIVESRESULT']._serialized_start=2843
+  _globals['_GETDIRECTIVESRESULT']._serialized_end=2991
+  _globals['_BATCHGETDIRECTIVESRESPONSE']._serialized_start=2993
+  _globals['_BATCHGETDIRECTIVESRESPONSE']._serialized_end=3105
+  _globals['_DIRECTIVESERVICE']._serialized_start=3247
+  _globals['_DIRECTIVESERVICE']._serialized_end=4077
 # @@protoc_insertion_point(module_scope)

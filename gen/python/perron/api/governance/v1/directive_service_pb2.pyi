@@ -66,7 +66,7 @@ class RequestZeroRetentionRequest(_message.Message):
     workspace_id: _builtins.str
     """The workspace it is asked for. Default: the whole organization."""
     reasons: _builtins.str
-    """The legitimate reasons, in the customer's words. From 1 to 4000 characters."""
+    """The legitimate reasons, in the customer's words. From 1 to 4000 characters, without NUL."""
     existing_records: _directive_pb2.ExistingRecords.ValueType
     """What becomes of existing records. Default: ERASE."""
     request_id: _builtins.str
@@ -127,7 +127,7 @@ class ReviewZeroRetentionRequest(_message.Message):
     verdict: Global___ReviewVerdict.ValueType
     """The verdict. Required."""
     note: _builtins.str
-    """A note to the customer. At most 4000 characters. Default: none."""
+    """A note to the customer. At most 4000 characters, without NUL. Default: none."""
     request_id: _builtins.str
     """A UUID that makes a repetition harmless; the zero UUID is refused. Default: none."""
     def __init__(
@@ -305,7 +305,7 @@ class GetDirectivesItem(_message.Message):
     workspace_id: _builtins.str
     """The workspace. Default: those of the whole organization alone."""
     resource_id: _builtins.str
-    """A file, model, agent or record, for the holds on it. At most 64 characters. Default: none."""
+    """A file, model, agent or record, by id, for the holds on it. At most 64 characters. Default: none."""
     trace_parent: _builtins.str
     """W3C traceparent of the item's own trace. At most 64 characters. Default: none."""
     def __init__(

@@ -29,7 +29,7 @@ from perron.api.governance.v1 import decision_pb2 as perron_dot_api_dot_governan
 from perron.api.governance.v1 import record_pb2 as perron_dot_api_dot_governance_dot_v1_dot_record__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-perron/api/governance/v1/record_service.proto\x12\x18perron.api.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x17google/rpc/status.proto\x1a!perron/api/common/v1/access.proto\x1a\'perron/api/governance/v1/decision.proto\x1a%perron/api/governance/v1/record.proto\"\xa9\x04\n\nPutRequest\x12N\n\x0forganization_id\x18\x01 \x01(\tB%\xbaH\"r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$R\x0eorganizationId\x12\x46\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tB%\xbaH\"r \x18@2\x1c^dec_[0-9a-hjkmnp-tv-z]{26}$R\ndecisionId\x12 \n\x05model\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x05model\x12\"\n\x05input\x18\x04 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80@R\x05input\x12$\n\x06output\x18\x05 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80@R\x06output\x12\x43\n\x08\x61gent_id\x18\x06 \x01(\tB(\xbaH%r \x18@2\x1c^agt_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x07\x61gentId\x12,\n\ragent_version\x18\x07 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x0c\x61gentVersion\x12*\n\x0ctrace_parent\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent:x\xbaHu\x1as\n\x0bput.content\x12\x33input and output together are at most 1048576 bytes\x1a/size(this.input) + size(this.output) <= 1048576\"\x87\x01\n\x0bPutResponse\x12\x1a\n\x08recorded\x18\x01 \x01(\x08R\x08recorded\x12?\n\x06reason\x18\x02 \x01(\x0e\x32\'.perron.api.governance.v1.DiscardReasonR\x06reason\x12\x1b\n\trecord_id\x18\x03 \x01(\tR\x08recordId\"_\n\x0f\x42\x61tchPutRequest\x12L\n\x05items\x18\x01 \x03(\x0b\x32$.perron.api.governance.v1.PutRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"\x87\x01\n\tPutResult\x12\x43\n\x08response\x18\x01 \x01(\x0b\x32%.perron.api.governance.v1.PutResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"\\\n\x10\x42\x61tchPutResponse\x12H\n\x07results\x18\x01 \x03(\x0b\x32#.perron.api.governance.v1.PutResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results\"\xa3\x02\n\x10GetRecordRequest\x12Q\n\x0forganization_id\x18\x01 \x01(\tB(\xbaH%r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0eorganizationId\x12\x42\n\trecord_id\x18\x02 \x01(\tB%\xbaH\"r \x18@2\x1c^rec_[0-9a-hjkmnp-tv-z]{26}$R\x08recordId\x12G\n\x07purpose\x18\x03 \x01(\x0e\x32!.perron.api.governance.v1.PurposeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x07purpose\x12/\n\x0e\x63\x61se_reference\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\rcaseReference\"\xa5\x01\n\x11GetRecordResponse\x12:\n\x06record\x18\x01 \x01(\x0b\x32 .perron.api.governance.v1.RecordH\x00R\x06record\x12$\n\x05input\x18\x02 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80\x04H\x00R\x05input\x12&\n\x06output\x18\x03 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80\x04H\x00R\x06outputB\x06\n\x04part\"\x82\x02\n\x12ListRecordsRequest\x12Q\n\x0forganization_id\x18\x01 \x01(\tB(\xbaH%r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0eorganizationId\x12J\n\x0cworkspace_id\x18\x02 \x01(\tB\'\xbaH$r\x1f\x18@2\x1b^ws_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0bworkspaceId\x12$\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x84\x01\n\x13ListRecordsResponse\x12\x45\n\x07records\x18\x01 \x03(\x0b\x32 .perron.api.governance.v1.RecordB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x07records\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe4\x03\n\rRecordService\x12\x65\n\x03Put\x12$.perron.api.governance.v1.PutRequest\x1a%.perron.api.governance.v1.PutResponse\"\x11\xba\xe1\x18\r\"\x0b\n\tadmission\x12t\n\x08\x42\x61tchPut\x12).perron.api.governance.v1.BatchPutRequest\x1a*.perron.api.governance.v1.BatchPutResponse\"\x11\xba\xe1\x18\r\"\x0b\n\tadmission\x12x\n\tGetRecord\x12*.perron.api.governance.v1.GetRecordRequest\x1a+.perron.api.governance.v1.GetRecordResponse\"\x10\xba\xe1\x18\x0c\x12\x02\x08\x08\x1a\x04\n\x02\x04\x05(\x01\x30\x01\x12|\n\x0bListRecords\x12,.perron.api.governance.v1.ListRecordsRequest\x1a-.perron.api.governance.v1.ListRecordsResponse\"\x10\xba\xe1\x18\x0c\x12\x02\x08\x08\x1a\x04\n\x02\x04\x05(\x01\x42K\n\x1c\x64\x65v.perron.api.governance.v1P\x01Z)perron.dev/api/governance/v1;governancev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-perron/api/governance/v1/record_service.proto\x12\x18perron.api.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x17google/rpc/status.proto\x1a!perron/api/common/v1/access.proto\x1a\'perron/api/governance/v1/decision.proto\x1a%perron/api/governance/v1/record.proto\"\xb4\x04\n\nPutRequest\x12N\n\x0forganization_id\x18\x01 \x01(\tB%\xbaH\"r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$R\x0eorganizationId\x12\x46\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tB%\xbaH\"r \x18@2\x1c^dec_[0-9a-hjkmnp-tv-z]{26}$R\ndecisionId\x12+\n\x05model\x18\x03 \x01(\tB\x15\xbaH\x12r\x10\x10\x01\x18\x80\x01\x32\t^\\P{Cc}*$R\x05model\x12\"\n\x05input\x18\x04 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80@R\x05input\x12$\n\x06output\x18\x05 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80@R\x06output\x12\x43\n\x08\x61gent_id\x18\x06 \x01(\tB(\xbaH%r \x18@2\x1c^agt_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x07\x61gentId\x12,\n\ragent_version\x18\x07 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x0c\x61gentVersion\x12*\n\x0ctrace_parent\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent:x\xbaHu\x1as\n\x0bput.content\x12\x33input and output together are at most 1048576 bytes\x1a/size(this.input) + size(this.output) <= 1048576\"\x87\x01\n\x0bPutResponse\x12\x1a\n\x08recorded\x18\x01 \x01(\x08R\x08recorded\x12?\n\x06reason\x18\x02 \x01(\x0e\x32\'.perron.api.governance.v1.DiscardReasonR\x06reason\x12\x1b\n\trecord_id\x18\x03 \x01(\tR\x08recordId\"_\n\x0f\x42\x61tchPutRequest\x12L\n\x05items\x18\x01 \x03(\x0b\x32$.perron.api.governance.v1.PutRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"\x87\x01\n\tPutResult\x12\x43\n\x08response\x18\x01 \x01(\x0b\x32%.perron.api.governance.v1.PutResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"\\\n\x10\x42\x61tchPutResponse\x12H\n\x07results\x18\x01 \x03(\x0b\x32#.perron.api.governance.v1.PutResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results\"\xae\x02\n\x10GetRecordRequest\x12Q\n\x0forganization_id\x18\x01 \x01(\tB(\xbaH%r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0eorganizationId\x12\x42\n\trecord_id\x18\x02 \x01(\tB%\xbaH\"r \x18@2\x1c^rec_[0-9a-hjkmnp-tv-z]{26}$R\x08recordId\x12G\n\x07purpose\x18\x03 \x01(\x0e\x32!.perron.api.governance.v1.PurposeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x07purpose\x12:\n\x0e\x63\x61se_reference\x18\x04 \x01(\tB\x13\xbaH\x10r\x0e\x18\x80\x01\x32\t^\\P{Cc}*$R\rcaseReference\"\xa5\x01\n\x11GetRecordResponse\x12:\n\x06record\x18\x01 \x01(\x0b\x32 .perron.api.governance.v1.RecordH\x00R\x06record\x12$\n\x05input\x18\x02 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80\x04H\x00R\x05input\x12&\n\x06output\x18\x03 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80\x04H\x00R\x06outputB\x06\n\x04part\"\x82\x02\n\x12ListRecordsRequest\x12Q\n\x0forganization_id\x18\x01 \x01(\tB(\xbaH%r \x18@2\x1c^org_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0eorganizationId\x12J\n\x0cworkspace_id\x18\x02 \x01(\tB\'\xbaH$r\x1f\x18@2\x1b^ws_[0-9a-hjkmnp-tv-z]{26}$\xd8\x01\x01R\x0bworkspaceId\x12$\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x84\x01\n\x13ListRecordsResponse\x12\x45\n\x07records\x18\x01 \x03(\x0b\x32 .perron.api.governance.v1.RecordB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x07records\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xe4\x03\n\rRecordService\x12\x65\n\x03Put\x12$.perron.api.governance.v1.PutRequest\x1a%.perron.api.governance.v1.PutResponse\"\x11\xba\xe1\x18\r\"\x0b\n\tadmission\x12t\n\x08\x42\x61tchPut\x12).perron.api.governance.v1.BatchPutRequest\x1a*.perron.api.governance.v1.BatchPutResponse\"\x11\xba\xe1\x18\r\"\x0b\n\tadmission\x12x\n\tGetRecord\x12*.perron.api.governance.v1.GetRecordRequest\x1a+.perron.api.governance.v1.GetRecordResponse\"\x10\xba\xe1\x18\x0c\x12\x02\x08\x08\x1a\x04\n\x02\x04\x05(\x01\x30\x01\x12|\n\x0bListRecords\x12,.perron.api.governance.v1.ListRecordsRequest\x1a-.perron.api.governance.v1.ListRecordsResponse\"\x10\xba\xe1\x18\x0c\x12\x02\x08\x08\x1a\x04\n\x02\x04\x05(\x01\x42K\n\x1c\x64\x65v.perron.api.governance.v1P\x01Z)perron.dev/api/governance/v1;governancev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTREQUEST'].fields_by_name['decision_id']._loaded_options = None
   _globals['_PUTREQUEST'].fields_by_name['decision_id']._serialized_options = b'\272H\"r \030@2\034^dec_[0-9a-hjkmnp-tv-z]{26}$'
   _globals['_PUTREQUEST'].fields_by_name['model']._loaded_options = None
-  _globals['_PUTREQUEST'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_PUTREQUEST'].fields_by_name['model']._serialized_options = b'\272H\022r\020\020\001\030\200\0012\t^\\P{Cc}*$'
   _globals['_PUTREQUEST'].fields_by_name['input']._loaded_options = None
   _globals['_PUTREQUEST'].fields_by_name['input']._serialized_options = b'\200\001\001\272H\006z\004\030\200\200@'
   _globals['_PUTREQUEST'].fields_by_name['output']._loaded_options = None
@@ -66,7 +66,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRECORDREQUEST'].fields_by_name['purpose']._loaded_options = None
   _globals['_GETRECORDREQUEST'].fields_by_name['purpose']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_GETRECORDREQUEST'].fields_by_name['case_reference']._loaded_options = None
-  _globals['_GETRECORDREQUEST'].fields_by_name['case_reference']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_GETRECORDREQUEST'].fields_by_name['case_reference']._serialized_options = b'\272H\020r\016\030\200\0012\t^\\P{Cc}*$'
   _globals['_GETRECORDRESPONSE'].fields_by_name['input']._loaded_options = None
   _globals['_GETRECORDRESPONSE'].fields_by_name['input']._serialized_options = b'\200\001\001\272H\006z\004\030\200\200\004'
   _globals['_GETRECORDRESPONSE'].fields_by_name['output']._loaded_options = None
@@ -90,23 +90,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDSERVICE'].methods_by_name['ListRecords']._loaded_options = None
   _globals['_RECORDSERVICE'].methods_by_name['ListRecords']._serialized_options = b'\272\341\030\014\022\002\010\010\032\004\n\002\004\005(\001'
   _globals['_PUTREQUEST']._serialized_start=245
-  _globals['_PUTREQUEST']._serialized_end=798
-  _globals['_PUTRESPONSE']._serialized_start=801
-  _globals['_PUTRESPONSE']._serialized_end=936
-  _globals['_BATCHPUTREQUEST']._serialized_start=938
-  _globals['_BATCHPUTREQUEST']._serialized_end=1033
-  _globals['_PUTRESULT']._serialized_start=1036
-  _globals['_PUTRESULT']._serialized_end=1171
-  _globals['_BATCHPUTRESPONSE']._serialized_start=1173
-  _globals['_BATCHPUTRESPONSE']._serialized_end=1265
-  _globals['_GETRECORDREQUEST']._serialized_start=1268
-  _globals['_GETRECORDREQUEST']._serialized_end=1559
-  _globals['_GETRECORDRESPONSE']._serialized_start=1562
-  _globals['_GETRECORDRESPONSE']._serialized_end=1727
-  _globals['_LISTRECORDSREQUEST']._serialized_start=1730
-  _globals['_LISTRECORDSREQUEST']._serialized_end=1988
-  _globals['_LISTRECORDSRESPONSE']._serialized_start=1991
-  _globals['_LISTRECORDSRESPONSE']._serialized_end=2123
-  _globals['_RECORDSERVICE']._serialized_start=2126
-  _globals['_RECORDSERVICE']._serialized_end=2610
+  _globals['_PUTREQUEST']._serialized_end=809
+  _globals['_PUTRESPONSE']._serialized_start=812
+  _globals['_PUTRESPONSE']._serialized_end=947
+  _globals['_BATCHPUTREQUEST']._serialized_start=949
+  _globals['_BATCHPUTREQUEST']._serialized_end=1044
+  _globals['_PUTRESULT']._serialized_start=1047
+  _globals['_PUTRESULT']._serialized_end=1182
+  _globals['_BATCHPUTRESPONSE']._serialized_start=1184
+  _globals['_BATCHPUTRESPONSE']._serialized_end=1276
+  _globals['_GETRECORDREQUEST']._serialized_start=1279
+  _globals['_GETRECORDREQUEST']._serialized_end=1581
+  _globals['_GETRECORDRESPONSE']._serialized_start=1584
+  _globals['_GETRECORDRESPONSE']._serialized_end=1749
+  _globals['_LISTRECORDSREQUEST']._serialized_start=1752
+  _globals['_LISTRECORDSREQUEST']._serialized_end=2010
+  _globals['_LISTRECORDSRESPONSE']._serialized_start=2013
+  _globals['_LISTRECORDSRESPONSE']._serialized_end=2145
+  _globals['_RECORDSERVICE']._serialized_start=2148
+  _globals['_RECORDSERVICE']._serialized_end=2632
 # @@protoc_insertion_point(module_scope)

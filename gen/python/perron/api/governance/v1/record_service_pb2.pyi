@@ -40,7 +40,7 @@ class PutRequest(_message.Message):
     decision_id: _builtins.str
     """The decision that the content is kept under. Required."""
     model: _builtins.str
-    """The model that answered. From 1 to 128 characters."""
+    """The model that answered. From 1 to 128 characters, none of them control characters."""
     input: _builtins.bytes
     """What was sent to the model. At most 1 MiB. Default: nothing."""
     output: _builtins.bytes
@@ -198,7 +198,7 @@ class GetRecordRequest(_message.Message):
     purpose: _decision_pb2.Purpose.ValueType
     """What the content is read for. Required."""
     case_reference: _builtins.str
-    """Reference of the case, for LEGAL_OBLIGATION; kept in the audit. At most 128 characters. Default: none."""
+    """Reference of the case, for LEGAL_OBLIGATION; kept in the audit. At most 128 characters, none of them control characters. Default: none."""
     def __init__(
         self,
         *,
