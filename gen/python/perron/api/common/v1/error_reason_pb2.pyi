@@ -67,6 +67,26 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the event cursor is of another generation or beyond the head. Example: after a restore."""
     ERROR_REASON_RESOURCE_NOT_FOUND: _ErrorReason.ValueType  # 19
     """NOT_FOUND: no such resource, or another tenant's. Example: an organization id that was never given out."""
+    ERROR_REASON_LIMIT_REACHED: _ErrorReason.ValueType  # 200
+    """quotas.
+
+    RESOURCE_EXHAUSTED: limits refuse the call at this instant; metadata names the one that binds longest and what lifts it,
+    RetryInfo says when to come back. Example: request 101 of a minute that admits 100.
+    """
+    ERROR_REASON_EXCEEDS_LIMIT: _ErrorReason.ValueType  # 201
+    """RESOURCE_EXHAUSTED: the cost is above the whole amount of a limit, so waiting does not help. Example: 20,000 tokens where a
+    minute admits 10,000.
+    """
+    ERROR_REASON_RESERVATION_CLOSED: _ErrorReason.ValueType  # 202
+    """FAILED_PRECONDITION: the reservation ended the other way. Example: a release after the settlement."""
+    ERROR_REASON_RESERVATION_EXPIRED: _ErrorReason.ValueType  # 203
+    """FAILED_PRECONDITION: the reservation's time is over. Example: a settlement two days late."""
+    ERROR_REASON_CLOCK_STEPPED: _ErrorReason.ValueType  # 204
+    """UNAVAILABLE: the store's clock went forward by more than an hour at once; an operator must look. Example: a wrong year."""
+    ERROR_REASON_TIER_UNKNOWN: _ErrorReason.ValueType  # 205
+    """FAILED_PRECONDITION: the plan names a tier that is not among the tiers. Example: a tiers file that lacks "scale-2"."""
+    ERROR_REASON_LIMITS_TOO_MANY: _ErrorReason.ValueType  # 206
+    """FAILED_PRECONDITION: one organization, workspace or key has as many caps or overrides as it may. Example: the 33rd cap."""
     ERROR_REASON_PURPOSE_NOT_ALLOWED: _ErrorReason.ValueType  # 300
     """governance.
 
@@ -148,6 +168,26 @@ ERROR_REASON_CURSOR_UNKNOWN: ErrorReason.ValueType  # 18
 """FAILED_PRECONDITION: the event cursor is of another generation or beyond the head. Example: after a restore."""
 ERROR_REASON_RESOURCE_NOT_FOUND: ErrorReason.ValueType  # 19
 """NOT_FOUND: no such resource, or another tenant's. Example: an organization id that was never given out."""
+ERROR_REASON_LIMIT_REACHED: ErrorReason.ValueType  # 200
+"""quotas.
+
+RESOURCE_EXHAUSTED: limits refuse the call at this instant; metadata names the one that binds longest and what lifts it,
+RetryInfo says when to come back. Example: request 101 of a minute that admits 100.
+"""
+ERROR_REASON_EXCEEDS_LIMIT: ErrorReason.ValueType  # 201
+"""RESOURCE_EXHAUSTED: the cost is above the whole amount of a limit, so waiting does not help. Example: 20,000 tokens where a
+minute admits 10,000.
+"""
+ERROR_REASON_RESERVATION_CLOSED: ErrorReason.ValueType  # 202
+"""FAILED_PRECONDITION: the reservation ended the other way. Example: a release after the settlement."""
+ERROR_REASON_RESERVATION_EXPIRED: ErrorReason.ValueType  # 203
+"""FAILED_PRECONDITION: the reservation's time is over. Example: a settlement two days late."""
+ERROR_REASON_CLOCK_STEPPED: ErrorReason.ValueType  # 204
+"""UNAVAILABLE: the store's clock went forward by more than an hour at once; an operator must look. Example: a wrong year."""
+ERROR_REASON_TIER_UNKNOWN: ErrorReason.ValueType  # 205
+"""FAILED_PRECONDITION: the plan names a tier that is not among the tiers. Example: a tiers file that lacks "scale-2"."""
+ERROR_REASON_LIMITS_TOO_MANY: ErrorReason.ValueType  # 206
+"""FAILED_PRECONDITION: one organization, workspace or key has as many caps or overrides as it may. Example: the 33rd cap."""
 ERROR_REASON_PURPOSE_NOT_ALLOWED: ErrorReason.ValueType  # 300
 """governance.
 
