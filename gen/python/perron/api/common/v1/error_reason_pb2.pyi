@@ -67,6 +67,33 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the event cursor is of another generation or beyond the head. Example: after a restore."""
     ERROR_REASON_RESOURCE_NOT_FOUND: _ErrorReason.ValueType  # 19
     """NOT_FOUND: no such resource, or another tenant's. Example: an organization id that was never given out."""
+    ERROR_REASON_DOCUMENT_UNKNOWN: _ErrorReason.ValueType  # 100
+    """identity.
+
+    INVALID_ARGUMENT: no such document, or no such version of it. Example: additional-terms of 2024-01-01.
+    """
+    ERROR_REASON_DOCUMENT_DIGEST_MISMATCH: _ErrorReason.ValueType  # 101
+    """FAILED_PRECONDITION: the digest is not that of the document's text; read the text again. Example: a translated copy."""
+    ERROR_REASON_ACCEPTANCE_MISSING: _ErrorReason.ValueType  # 102
+    """FAILED_PRECONDITION: a document in force is not among the acceptances; metadata `document` names it. Example: only the
+    terms of service were accepted.
+    """
+    ERROR_REASON_PLAN_UNKNOWN: _ErrorReason.ValueType  # 103
+    """INVALID_ARGUMENT: the plans file has no such plan. Example: plan = "gold"."""
+    ERROR_REASON_KEY_WIDER_THAN_MINTER: _ErrorReason.ValueType  # 104
+    """PERMISSION_DENIED: the key would be wider than the one that asks; BadRequest names the field. Example: a later expiry."""
+    ERROR_REASON_KEY_ANCESTRY_TOO_DEEP: _ErrorReason.ValueType  # 105
+    """FAILED_PRECONDITION: the minting key has four ancestors already. Example: a key minted by a key, five times over."""
+    ERROR_REASON_KEY_REVOKED: _ErrorReason.ValueType  # 106
+    """FAILED_PRECONDITION: the key was revoked and stays as it is. Example: renaming a revoked key."""
+    ERROR_REASON_OWNER_NOT_MEMBER: _ErrorReason.ValueType  # 107
+    """FAILED_PRECONDITION: the owner named is not a member of the workspace. Example: a colleague of another workspace."""
+    ERROR_REASON_MEMBER_EXISTS: _ErrorReason.ValueType  # 108
+    """ALREADY_EXISTS: the member is in the workspace, or the e-mail address in the organization. Example: adding twice."""
+    ERROR_REASON_LAST_ADMIN: _ErrorReason.ValueType  # 109
+    """FAILED_PRECONDITION: the organization would be left without an ADMIN. Example: the only admin leaves."""
+    ERROR_REASON_SECRET_ALREADY_SHOWN: _ErrorReason.ValueType  # 110
+    """In a body, not an error: a secret was shown when it was made and is not shown again. Example: a retried CreateApiKey."""
     ERROR_REASON_LIMIT_REACHED: _ErrorReason.ValueType  # 200
     """quotas.
 
@@ -168,6 +195,33 @@ ERROR_REASON_CURSOR_UNKNOWN: ErrorReason.ValueType  # 18
 """FAILED_PRECONDITION: the event cursor is of another generation or beyond the head. Example: after a restore."""
 ERROR_REASON_RESOURCE_NOT_FOUND: ErrorReason.ValueType  # 19
 """NOT_FOUND: no such resource, or another tenant's. Example: an organization id that was never given out."""
+ERROR_REASON_DOCUMENT_UNKNOWN: ErrorReason.ValueType  # 100
+"""identity.
+
+INVALID_ARGUMENT: no such document, or no such version of it. Example: additional-terms of 2024-01-01.
+"""
+ERROR_REASON_DOCUMENT_DIGEST_MISMATCH: ErrorReason.ValueType  # 101
+"""FAILED_PRECONDITION: the digest is not that of the document's text; read the text again. Example: a translated copy."""
+ERROR_REASON_ACCEPTANCE_MISSING: ErrorReason.ValueType  # 102
+"""FAILED_PRECONDITION: a document in force is not among the acceptances; metadata `document` names it. Example: only the
+terms of service were accepted.
+"""
+ERROR_REASON_PLAN_UNKNOWN: ErrorReason.ValueType  # 103
+"""INVALID_ARGUMENT: the plans file has no such plan. Example: plan = "gold"."""
+ERROR_REASON_KEY_WIDER_THAN_MINTER: ErrorReason.ValueType  # 104
+"""PERMISSION_DENIED: the key would be wider than the one that asks; BadRequest names the field. Example: a later expiry."""
+ERROR_REASON_KEY_ANCESTRY_TOO_DEEP: ErrorReason.ValueType  # 105
+"""FAILED_PRECONDITION: the minting key has four ancestors already. Example: a key minted by a key, five times over."""
+ERROR_REASON_KEY_REVOKED: ErrorReason.ValueType  # 106
+"""FAILED_PRECONDITION: the key was revoked and stays as it is. Example: renaming a revoked key."""
+ERROR_REASON_OWNER_NOT_MEMBER: ErrorReason.ValueType  # 107
+"""FAILED_PRECONDITION: the owner named is not a member of the workspace. Example: a colleague of another workspace."""
+ERROR_REASON_MEMBER_EXISTS: ErrorReason.ValueType  # 108
+"""ALREADY_EXISTS: the member is in the workspace, or the e-mail address in the organization. Example: adding twice."""
+ERROR_REASON_LAST_ADMIN: ErrorReason.ValueType  # 109
+"""FAILED_PRECONDITION: the organization would be left without an ADMIN. Example: the only admin leaves."""
+ERROR_REASON_SECRET_ALREADY_SHOWN: ErrorReason.ValueType  # 110
+"""In a body, not an error: a secret was shown when it was made and is not shown again. Example: a retried CreateApiKey."""
 ERROR_REASON_LIMIT_REACHED: ErrorReason.ValueType  # 200
 """quotas.
 
