@@ -36,7 +36,7 @@ _Key = tuple[str, ...]
 
 @dataclass(slots=True)
 class _Fold:
-    """The refusals of one caller, method, reason and minute: the first one's entry and how many there were."""
+    """The refusals of one caller, method, reason and minute: the first one's entry, and their number."""
 
     minute: int
     entry: dict[str, Any] = field(repr=False)
@@ -59,8 +59,12 @@ def append(
         "resource_id": resource_id,
         "count": 1,
     }
+
+    def write() -> None:
+        _insert(tx, entry)
+
     # Numbering locks the head of the log until the commit, so it comes last.
-    tx.before_commit(lambda: _insert(tx, entry))
+    tx.before_commit(write)
 
 
 class AuditTrail:

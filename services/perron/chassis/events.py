@@ -69,7 +69,7 @@ def after(tx: Transaction, number: int) -> list[Event]:
     rows = tx.execute(
         select(_EVENTS).where(_EVENTS.c.number > number).order_by(_EVENTS.c.number).limit(EVENTS_PER_PAGE)
     )
-    return [Event(*row) for row in rows]
+    return [Event(*row._tuple()) for row in rows]
 
 
 @contextmanager

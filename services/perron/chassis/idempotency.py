@@ -48,7 +48,7 @@ _SWEEP: Final = text(
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """What makes a request the same one: who sent it, to which method, its request_id and its body's digest."""
+    """What makes a request the same one: its sender, its method, its request_id and its body's digest."""
 
     caller: str
     method: str
@@ -59,7 +59,7 @@ class IdempotentRequest:
 def identify(
     caller_key_id: str, method: str, request: Message, *, secret: str = ""
 ) -> IdempotentRequest | None:
-    """Recognises a request by its `request_id`; None where the message has none or leaves it empty.
+    """Recognises a request by its `request_id`; None where it has none or an empty one.
 
     `secret` is the caller's credential: the digest is keyed with it, so that the table does not help to
     guess bodies. Raises InvalidArgument for a request_id that is no UUID, or the zero one.
