@@ -69,7 +69,18 @@ def after(tx: Transaction, number: int) -> list[Event]:
     rows = tx.execute(
         select(_EVENTS).where(_EVENTS.c.number > number).order_by(_EVENTS.c.number).limit(EVENTS_PER_PAGE)
     )
-    return [Event(*row._tuple()) for row in rows]
+    return [
+        Event(
+            number=row.number,
+            kind=row.kind,
+            create_time_us=row.create_time,
+            organization_id=row.organization_id,
+            workspace_id=row.workspace_id,
+            resource_id=row.resource_id,
+            version=row.version,
+        )
+        for row in rows
+    ]
 
 
 @contextmanager
