@@ -274,7 +274,7 @@ class AppliedClause(_message.Message):
     CLAUSE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     clause: _builtins.str
-    """Id of the clause, for instance "3-free"."""
+    """Id of the clause, for instance "3-free"; empty where no rule answered."""
     reason: Global___ClauseReason.ValueType
     """Why it applied."""
     def __init__(
