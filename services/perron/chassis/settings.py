@@ -74,6 +74,9 @@ class ServiceSettings(BaseSettings):
     trace_file: str = Field(
         "", description="File that spans go to where no OTLP endpoint is set. Default: spans are not kept."
     )
+    trace_ratio: float = Field(
+        0.01, ge=0, le=1, description="Share of the traces that begin here which are sampled, from 0 to 1."
+    )
     log_level: str = Field(
         "INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",

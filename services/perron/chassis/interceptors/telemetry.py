@@ -1,0 +1,54 @@
+"""The outermost layer: a span for the call, and its trace id beside every answer, errors included."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from perron.chassis import telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from perron.chassis.method import Behaviour, Context, Method
+
+TRACE_KEY: Final = "perron-trace-id"
+PARENT_KEY: Final = "traceparent"
+
+
+def wrap(method: Method, behaviour: Behaviour) -> Behaviour:
+    """Trace and measure every call of `method`."""
+    name = method.name
+
+    async def traced(request: Any, context: Context) -> Any:  # noqa: ANN401 (bytes or an iterator of them)
+        start = time.perf_counter()
+        with telemetry.server_scope(name, _parent(context)):
+            context.set_trailing_metadata(((TRACE_KEY, telemetry.current_trace_id()),))
+            try:
+                return await behaviour(request, context)
+            finally:
+                telemetry.measure_call(name, _code(context), time.perf_counter() - start)
+
+    async def traced_stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 (as above)
+        start = time.perf_counter()
+        with telemetry.server_scope(name, _parent(context)):
+            context.set_trailing_metadata(((TRACE_KEY, telemetry.current_trace_id()),))
+            try:
+                async for response in behaviour(request, context):
+                    yield response
+            finally:
+                telemetry.measure_call(name, _code(context), time.perf_counter() - start)
+
+    return traced_stream if method.response_streams else traced
+
+
+def _parent(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == PARENT_KEY:
+            return str(value)
+    return ""
+
+
+def _code(context: Context) -> str:
+    code = context.code()
+    return code.name if code else "OK"

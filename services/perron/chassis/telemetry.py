@@ -1,0 +1,340 @@
+"""Traces, metrics and logs: OTLP where an endpoint is set, else spans into one capped local file.
+
+A caller's trace follows its item through every batch. Where several callers share a batch, the work (transactions, calls to
+peers) belongs to the batch's own trace, and each sampled caller gets one span in its own trace, linked to the batch. What a
+newcomer gets wrong: an exception's text may quote content, so neither spans nor logs ever record it; a defect is logged
+with its type and its stack, and the caller gets the reference.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import random
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from grpc.aio import AbortError
+from opentelemetry import context as otel_context
+from opentelemetry import metrics, trace
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+)
+
+from perron.chassis.errors import Internal, PerronError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.util.types import AttributeValue
+
+ENDPOINT_VARIABLE: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
+_PARENT_LENGTH: Final = 55
+_RATIO_SCALE: Final = 1 << 32
+
+_tracer = trace.get_tracer("perron")
+_meter = metrics.get_meter("perron")
+_call_duration = _meter.create_histogram("rpc.server.call.duration", "s", "Time from request to answer, by method and code.")
+_batch_items = _meter.create_histogram("perron.batch.items", "{item}", "Items that shared one batch.")
+_batch_wait = _meter.create_histogram("perron.batch.wait", "s", "Time that a batch's first item waited for it.")
+_state = {"ratio": 0, "measure": False}
+_span: contextvars.ContextVar[Span] = contextvars.ContextVar("perron_span", default=trace.INVALID_SPAN)
+
+
+class Scope:
+    """A span that is current while the `with` block runs and ends with it."""
+
+    __slots__ = ("_tokens", "span")
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+
+    def __enter__(self) -> Span:
+        self._tokens = (_span.set(self.span), otel_context.attach(set_span_in_context(self.span)))
+        return self.span
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        span_token, context_token = self._tokens
+        otel_context.detach(context_token)
+        _span.reset(span_token)
+        if self.span.is_recording():
+            if error is not None and not isinstance(error, AbortError):  # an abort was marked with its reason
+                _mark(self.span, error)
+            self.span.end()
+
+
+class _NoScope:
+    """The scope of work that nobody sampled."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Span:
+        return trace.INVALID_SPAN
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+_NO_SCOPE: Final = _NoScope()
+
+
+def start(service: str, *, ratio: float, trace_file: str = "", level: str = "INFO") -> Callable[[], None]:
+    """Begin exporting as `service`; `ratio` of the traces that begin here are sampled, from 0 to 1.
+
+    Without an OTLP endpoint in the environment, spans go to `trace_file` (none: nowhere). Returns the function that
+    flushes and ends everything; it blocks for at most five seconds.
+    """
+    _start_logs(service, level)
+    ends: list[Callable[[], Any]] = []
+    endpoint = os.environ.get(ENDPOINT_VARIABLE, "")
+    if endpoint or trace_file:
+        ends.append(_start_traces(service, endpoint, trace_file))
+        _state["ratio"] = int(ratio * _RATIO_SCALE)
+    if endpoint:
+        ends.append(_start_metrics(service))
+        _state["measure"] = True
+
+    def end() -> None:
+        _state.update(ratio=0, measure=False)
+        for stop in ends:
+            stop()
+
+    return end
+
+
+def logger(name: str) -> Any:  # noqa: ANN401 (structlog's own type is open)
+    """A structured logger: `logger("store").info("opened", dialect="sqlite")` is one line of JSON."""
+    return structlog.get_logger(name)
+
+
+def defect(error: BaseException, where: str) -> Internal:
+    """Log a defect by type and stack, never by its text, and return what the caller may know: a reference."""
+    reference = f"{random.getrandbits(48):012x}"  # noqa: S311 (a reference, not a secret)
+    stack = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    logger("defect").error("defect", reference=reference, where=where, type=type(error).__qualname__, stack=stack[-12:])
+    return Internal("INTERNAL", f"internal error; reference {reference}", metadata={"reference": reference})
+
+
+# Spans.
+
+
+def server_scope(method: str, trace_parent: str) -> Scope:
+    """The span of one call that arrives, in the caller's trace, or in a new one where the caller brings none."""
+    parent = parse(trace_parent)
+    if parent is None:
+        sampled = random.getrandbits(32) < _state["ratio"]  # noqa: S311 (sampling)
+        if not sampled:
+            return Scope(NonRecordingSpan(SpanContext(_trace_id(), _span_id(), is_remote=False, trace_flags=_UNSAMPLED)))
+        return Scope(_tracer.start_span(method, otel_context.Context(), SpanKind.SERVER, _rpc(method)))
+    if not parent.trace_flags.sampled:
+        return Scope(NonRecordingSpan(parent))
+    return Scope(_tracer.start_span(method, _within(parent), SpanKind.SERVER, _rpc(method)))
+
+
+def client_scope(method: str) -> Scope | _NoScope:
+    """The span of one call to a peer, below the current span."""
+    return _child(method, SpanKind.CLIENT, lambda: _rpc(method))
+
+
+def database_span(operation: str, dialect: str) -> Scope | _NoScope:
+    """The span of one transaction, below the current span."""
+    return _child(
+        f"{dialect} {operation}", SpanKind.CLIENT, lambda: {"db.system.name": dialect, "db.operation.name": operation}
+    )
+
+
+def batch_scope(name: str, trace_parents: Sequence[str]) -> Scope | _NoScope:
+    """The span of one batch: the caller's own child for a batch of one, else the root of a trace of its own."""
+    if len(trace_parents) == 1:
+        parent = parse(trace_parents[0])
+        if parent is None or not parent.trace_flags.sampled:
+            return _NO_SCOPE
+        return Scope(_tracer.start_span(name, _within(parent), SpanKind.INTERNAL))
+    if not any(map(is_sampled, trace_parents)):
+        return _NO_SCOPE
+    return Scope(
+        _tracer.start_span(name, otel_context.Context(), SpanKind.INTERNAL, {"perron.batch.items": len(trace_parents)})
+    )
+
+
+def record_item(name: str, trace_parent: str, batch: Span, start_ns: int, outcome: object) -> None:
+    """Record one caller's part in a shared batch as a finished span in the caller's own trace."""
+    parent = parse(trace_parent)
+    if parent is None or not parent.trace_flags.sampled:
+        return
+    span = _tracer.start_span(
+        name, _within(parent), SpanKind.SERVER, links=[Link(batch.get_span_context())], start_time=start_ns
+    )
+    if isinstance(outcome, PerronError):
+        _mark(span, outcome)
+    span.end()
+
+
+def mark(error: PerronError) -> None:
+    """Note a refusal on the current span, by its reason."""
+    span = _span.get()
+    if span.is_recording():
+        _mark(span, error)
+
+
+def current_trace_parent() -> str:
+    """The W3C traceparent of the current span; empty where there is none."""
+    context = _span.get().get_span_context()
+    if not context.is_valid:
+        return ""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+def current_trace_id() -> str:
+    """The current trace as 32 hex digits; empty where there is none."""
+    context = _span.get().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else ""
+
+
+def is_sampled(trace_parent: str) -> bool:
+    """Whether a traceparent asks for its trace to be recorded."""
+    return len(trace_parent) == _PARENT_LENGTH and trace_parent[-1] in "13579bdf"
+
+
+def parse(trace_parent: str) -> SpanContext | None:
+    """The span that a W3C traceparent names; None where it is empty or malformed."""
+    if len(trace_parent) != _PARENT_LENGTH:
+        return None
+    try:
+        trace_id, span_id, flags = (
+            int(trace_parent[3:35], 16),
+            int(trace_parent[36:52], 16),
+            int(trace_parent[53:55], 16),
+        )
+    except ValueError:
+        return None
+    context = SpanContext(trace_id, span_id, is_remote=True, trace_flags=_SAMPLED if flags & 1 else _UNSAMPLED)
+    return context if context.is_valid else None
+
+
+# Metrics.
+
+
+def measure_call(method: str, code: str, seconds: float) -> None:
+    """Count one finished call."""
+    if _state["measure"]:
+        _call_duration.record(seconds, {"rpc.method": method, "rpc.response.status_code": code})
+
+
+def measure_batch(name: str, items: int, wait_seconds: float) -> None:
+    """Count one batch: how many shared it, and how long the first of them had waited."""
+    if _state["measure"]:
+        attributes = {"perron.batch.name": name}
+        _batch_items.record(items, attributes)
+        _batch_wait.record(wait_seconds, attributes)
+
+
+# Details.
+
+
+def _child(name: str, kind: SpanKind, attributes: Callable[[], dict[str, AttributeValue]]) -> Scope | _NoScope:
+    current = _span.get()
+    if not current.get_span_context().trace_flags.sampled:
+        return _NO_SCOPE
+    return Scope(_tracer.start_span(name, set_span_in_context(current), kind, attributes()))
+
+
+def _within(parent: SpanContext) -> otel_context.Context:
+    return set_span_in_context(NonRecordingSpan(parent), otel_context.Context())
+
+
+def _mark(span: Span, error: BaseException) -> None:
+    reason = error.reason if isinstance(error, PerronError) else type(error).__qualname__
+    span.set_status(Status(StatusCode.ERROR))
+    span.set_attribute("error.type", reason)
+
+
+def _rpc(method: str) -> dict[str, AttributeValue]:
+    return {"rpc.system.name": "grpc", "rpc.method": method}
+
+
+def _trace_id() -> int:
+    return random.getrandbits(128) or 1  # noqa: S311 (an identifier, not a secret)
+
+
+def _span_id() -> int:
+    return random.getrandbits(64) or 1  # noqa: S311 (an identifier, not a secret)
+
+
+def _start_traces(service: str, endpoint: str, trace_file: str) -> Callable[[], Any]:
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 (17 MiB that a silent service never needs)
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 (as above)
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased  # noqa: PLC0415 (as above)
+
+    if endpoint:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 (as above)
+
+        exporter: Any = OTLPSpanExporter()
+    else:
+        from perron.chassis.trace_file import TraceFile  # noqa: PLC0415 (as above)
+
+        exporter = TraceFile(trace_file, service)
+    processor: SpanProcessor = BatchSpanProcessor(exporter, max_queue_size=65536, max_export_batch_size=2048)
+    provider = TracerProvider(sampler=ParentBased(ALWAYS_ON), resource=_resource(service), shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    trace.set_tracer_provider(provider)
+    return provider.shutdown
+
+
+def _start_metrics(service: str) -> Callable[[], Any]:
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 (see above)
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 (see above)
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 (see above)
+
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter(), export_interval_millis=10000)
+    provider = MeterProvider([reader], resource=_resource(service), shutdown_on_exit=False)
+    metrics.set_meter_provider(provider)
+    return provider.shutdown
+
+
+def _resource(service: str) -> Any:  # noqa: ANN401 (the SDK is imported late)
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 (see above)
+
+    return Resource.create({"service.name": f"perron-{service}", "service.instance.id": str(os.getpid())})
+
+
+def _start_logs(service: str, level: str) -> None:
+    def add_trace(_logger: object, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
+        trace_id = current_trace_id()
+        if trace_id:
+            entry["trace_id"] = trace_id
+        entry["service"] = service
+        return entry
+
+    structlog.configure(
+        processors=[
+            add_trace,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def now_ns() -> int:
+    """Wall time for spans, in nanoseconds since 1970."""
+    return time.time_ns()
