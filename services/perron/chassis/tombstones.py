@@ -31,7 +31,7 @@ def refuse(tx: Transaction, *, organization_id: str, workspace_id: str = "") -> 
     """Raises NotFound if the organization, or the workspace within it, is buried; holds until the commit."""
     graves = buried(tx, [organization_id])
     if (organization_id, "") in graves or (organization_id, workspace_id) in graves:
-        raise NotFound("RESOURCE_NOT_FOUND", "The organization or workspace does not exist.")
+        raise NotFound("RESOURCE_NOT_FOUND", "the organization or workspace does not exist")
 
 
 def buried(tx: Transaction, organization_ids: Collection[str]) -> frozenset[tuple[str, str]]:
@@ -53,12 +53,20 @@ def buried(tx: Transaction, organization_ids: Collection[str]) -> frozenset[tupl
 
 def bury(tx: Transaction, *, organization_id: str, workspace_id: str = "") -> None:
     """Writes the tombstone; the first statement of its transaction, since it waits for writers in flight."""
-    if tx.dialect == "postgresql":
-        tx.execute(_EXCLUDE, {"key": _lock_key(organization_id)})
+    hold_alone(tx, organization_id)
     tx.execute(
         _BURY,
         {"organization_id": organization_id, "workspace_id": workspace_id, "create_time": tx.now_us()},
     )
+
+
+def hold_alone(tx: Transaction, organization_id: str) -> None:
+    """Waits for writers that have passed `refuse` or `buried`, and keeps later ones waiting until the commit.
+
+    For whatever else must hold from its acknowledgement on; the first statement of its transaction.
+    """
+    if tx.dialect == "postgresql":  # SQLite has one writer
+        tx.execute(_EXCLUDE, {"key": _lock_key(organization_id)})
 
 
 def _lock_key(organization_id: str) -> int:
