@@ -1,5 +1,6 @@
 """The settings of admission, and the two files they name."""
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,7 @@ class Settings(ServiceSettings):
     sealing_key_file: str = Field(
         "",
         description="File of the keys that seal admission ids, 64 hex digits a line: the first seals, "
-        "all open. Every replica has the same ones.",
+        "all open. Every replica has the same ones. Made where it is missing.",
     )
     models_file: str = Field(
         "",
@@ -37,7 +38,9 @@ class Settings(ServiceSettings):
     )
 
     def sealing_keys(self) -> list[bytes]:
-        """Reads the keys; raises SetupError for a file that holds anything else."""
+        """Reads the keys, or draws one for a first start; raises SetupError for a file that holds anything else."""
+        if self.sealing_key_file:
+            _draw_key(Path(self.sealing_key_file))
         lines = self.read_secret("sealing_key_file").split()
         try:
             keys = [bytes.fromhex(line.decode("ascii")) for line in lines]
@@ -70,3 +73,15 @@ class Settings(ServiceSettings):
                 f"PERRON_ADMISSION_MODELS_FILE: {path}: each name is 1 to {_NAME_MAX} characters of text"
             )
         return names
+
+
+def _draw_key(path: Path) -> None:
+    """Makes the file with one key in it, for its owner only, unless it is there."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise SetupError(f"PERRON_ADMISSION_SEALING_KEY_FILE: {path}: {error.strerror}") from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(sealing.new_key().hex() + "\n")

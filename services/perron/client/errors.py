@@ -14,6 +14,7 @@ Branch on the class or on `reason`, a name of the contract's ErrorReason, never 
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -93,13 +94,14 @@ _CLASSES: dict[str, type[PerronError]] = {
 
 def from_call(error: grpc.RpcError) -> PerronError:
     """Translates the error of a call, sync or async."""
-    code = error.code().name  # type: ignore[attr-defined]  # every error of a finished call has a code
-    trailers = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]  # as above
+    code = error.code().name
+    metadata: Any = error.trailing_metadata() or ()
+    trailers = {str(key): value for key, value in metadata}
     status = status_pb2.Status()
     details = trailers.get(_DETAILS_KEY)
     if isinstance(details, bytes):
         status.MergeFromString(details)
-    message = status.message or str(error.details() or "")  # type: ignore[attr-defined]  # as above
+    message = status.message or str(error.details() or "")
     return _translated(code, message, status, str(trailers.get(_TRACE_KEY, "")))
 
 
