@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from perron.api.common.v1 import access_pb2 as perron_dot_api_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(perron/api/common/v1/audit_service.proto\x12\x14perron.api.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!perron/api/common/v1/access.proto\"\xf5\x02\n\nAuditEntry\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12;\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\'\n\x0forganization_id\x18\x03 \x01(\tR\x0eorganizationId\x12\x1f\n\x0b\x63\x61ller_kind\x18\x04 \x01(\tR\ncallerKind\x12\x15\n\x06key_id\x18\x05 \x01(\tR\x05keyId\x12\x1b\n\tmember_id\x18\x06 \x01(\tR\x08memberId\x12\x16\n\x06method\x18\x07 \x01(\tR\x06method\x12\x1f\n\x0bresource_id\x18\x08 \x01(\tR\nresourceId\x12\x16\n\x06result\x18\t \x01(\tR\x06result\x12\x14\n\x05\x63ount\x18\n \x01(\x05R\x05\x63ount\x12\x12\n\x04peer\x18\x0b \x01(\tR\x04peer\x12\x19\n\x08trace_id\x18\x0c \x01(\tR\x07traceId\"\x9a\x01\n\x17ListAuditEntriesRequest\x12\x30\n\x0forganization_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0eorganizationId\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x89\x01\n\x18ListAuditEntriesResponse\x12\x45\n\x07\x65ntries\x18\x01 \x03(\x0b\x32 .perron.api.common.v1.AuditEntryB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x92\x01\n\x0c\x41uditService\x12\x81\x01\n\x10ListAuditEntries\x12-.perron.api.common.v1.ListAuditEntriesRequest\x1a..perron.api.common.v1.ListAuditEntriesResponse\"\x0e\xba\xe1\x18\n\x12\x06\x08\x08\x12\x02\x01\x02\x1a\x00\x42?\n\x18\x64\x65v.perron.api.common.v1P\x01Z!perron.dev/api/common/v1;commonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(perron/api/common/v1/audit_service.proto\x12\x14perron.api.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!perron/api/common/v1/access.proto\"\x8d\x03\n\nAuditEntry\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12;\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\'\n\x0forganization_id\x18\x03 \x01(\tR\x0eorganizationId\x12\x1f\n\x0b\x63\x61ller_kind\x18\x04 \x01(\tR\ncallerKind\x12\x15\n\x06key_id\x18\x05 \x01(\tR\x05keyId\x12\x1b\n\tmember_id\x18\x06 \x01(\tR\x08memberId\x12\x16\n\x06method\x18\x07 \x01(\tR\x06method\x12\x1f\n\x0bresource_id\x18\x08 \x01(\tR\nresourceId\x12\x16\n\x06result\x18\t \x01(\tR\x06result\x12\x14\n\x05\x63ount\x18\n \x01(\x05R\x05\x63ount\x12\x12\n\x04peer\x18\x0b \x01(\tR\x04peer\x12\x19\n\x08trace_id\x18\x0c \x01(\tR\x07traceId\x12\x16\n\x06\x61\x63tion\x18\r \x01(\tR\x06\x61\x63tion\"\x9a\x01\n\x17ListAuditEntriesRequest\x12\x30\n\x0forganization_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0eorganizationId\x12$\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x89\x01\n\x18ListAuditEntriesResponse\x12\x45\n\x07\x65ntries\x18\x01 \x03(\x0b\x32 .perron.api.common.v1.AuditEntryB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x92\x01\n\x0c\x41uditService\x12\x81\x01\n\x10ListAuditEntries\x12-.perron.api.common.v1.ListAuditEntriesRequest\x1a..perron.api.common.v1.ListAuditEntriesResponse\"\x0e\xba\xe1\x18\n\x12\x06\x08\x08\x12\x02\x01\x02\x1a\x00\x42?\n\x18\x64\x65v.perron.api.common.v1P\x01Z!perron.dev/api/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,11 +46,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEntries']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEntries']._serialized_options = b'\272\341\030\n\022\006\010\010\022\002\001\002\032\000'
   _globals['_AUDITENTRY']._serialized_start=164
-  _globals['_AUDITENTRY']._serialized_end=537
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=540
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=694
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=697
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=834
-  _globals['_AUDITSERVICE']._serialized_start=837
-  _globals['_AUDITSERVICE']._serialized_end=983
+  _globals['_AUDITENTRY']._serialized_end=561
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=564
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=718
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=721
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=858
+  _globals['_AUDITSERVICE']._serialized_start=861
+  _globals['_AUDITSERVICE']._serialized_end=1007
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,7 @@ class AuditEntry(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number in this service's trail, from 1, without gaps."""
     organization_id: _builtins.str
@@ -59,6 +60,8 @@ class AuditEntry(_message.Message):
     """Network address that the call came from."""
     trace_id: _builtins.str
     """Trace of the call."""
+    action: _builtins.str
+    """What was done, where the method alone does not say it, for instance "subscription.ended"; otherwise empty."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -78,10 +81,11 @@ class AuditEntry(_message.Message):
         count: _builtins.int = ...,
         peer: _builtins.str = ...,
         trace_id: _builtins.str = ...,
+        action: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller_kind", b"caller_kind", "count", b"count", "create_time", b"create_time", "key_id", b"key_id", "member_id", b"member_id", "method", b"method", "number", b"number", "organization_id", b"organization_id", "peer", b"peer", "resource_id", b"resource_id", "result", b"result", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "caller_kind", b"caller_kind", "count", b"count", "create_time", b"create_time", "key_id", b"key_id", "member_id", b"member_id", "method", b"method", "number", b"number", "organization_id", b"organization_id", "peer", b"peer", "resource_id", b"resource_id", "result", b"result", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

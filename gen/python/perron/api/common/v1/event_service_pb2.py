@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from perron.api.common.v1 import access_pb2 as perron_dot_api_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(perron/api/common/v1/event_service.proto\x12\x14perron.api.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!perron/api/common/v1/access.proto\"\xdd\x01\n\x05\x45vent\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12\x12\n\x04kind\x18\x02 \x01(\tR\x04kind\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\'\n\x0forganization_id\x18\x04 \x01(\tR\x0eorganizationId\x12!\n\x0cworkspace_id\x18\x05 \x01(\tR\x0bworkspaceId\x12\x1f\n\x0bresource_id\x18\x06 \x01(\tR\nresourceId\"W\n\x0b\x45ventCursor\x12\'\n\ngeneration\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\ngeneration\x12\x1f\n\x06number\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x06number\"I\n\x0cWatchRequest\x12\x39\n\x06\x63ursor\x18\x01 \x01(\x0b\x32!.perron.api.common.v1.EventCursorR\x06\x63ursor\"o\n\rWatchResponse\x12\x1e\n\ngeneration\x18\x01 \x01(\tR\ngeneration\x12>\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1b.perron.api.common.v1.EventB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x06\x65vents\"W\n\x12\x41\x63knowledgeRequest\x12\x41\n\x06\x63ursor\x18\x01 \x01(\x0b\x32!.perron.api.common.v1.EventCursorB\x06\xbaH\x03\xc8\x01\x01R\x06\x63ursor\"\x15\n\x13\x41\x63knowledgeResponse\"\x14\n\x12GetSnapshotRequest\"P\n\x13GetSnapshotResponse\x12\x39\n\x06\x63ursor\x18\x01 \x01(\x0b\x32!.perron.api.common.v1.EventCursorR\x06\x63ursor\"\x94\x01\n\tTombstone\x12\'\n\x0forganization_id\x18\x01 \x01(\tR\x0eorganizationId\x12!\n\x0cworkspace_id\x18\x02 \x01(\tR\x0bworkspaceId\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\"f\n\x15ListTombstonesRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x8c\x01\n\x16ListTombstonesResponse\x12J\n\ntombstones\x18\x01 \x03(\x0b\x32\x1f.perron.api.common.v1.TombstoneB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\ntombstones\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xc3\x03\n\x0c\x45ventService\x12]\n\x05Watch\x12\".perron.api.common.v1.WatchRequest\x1a#.perron.api.common.v1.WatchResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*0\x01\x12m\n\x0b\x41\x63knowledge\x12(.perron.api.common.v1.AcknowledgeRequest\x1a).perron.api.common.v1.AcknowledgeResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*\x12m\n\x0bGetSnapshot\x12(.perron.api.common.v1.GetSnapshotRequest\x1a).perron.api.common.v1.GetSnapshotResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*\x12v\n\x0eListTombstones\x12+.perron.api.common.v1.ListTombstonesRequest\x1a,.perron.api.common.v1.ListTombstonesResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*B?\n\x18\x64\x65v.perron.api.common.v1P\x01Z!perron.dev/api/common/v1;commonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(perron/api/common/v1/event_service.proto\x12\x14perron.api.common.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!perron/api/common/v1/access.proto\"\xf7\x01\n\x05\x45vent\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12\x12\n\x04kind\x18\x02 \x01(\tR\x04kind\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\'\n\x0forganization_id\x18\x04 \x01(\tR\x0eorganizationId\x12!\n\x0cworkspace_id\x18\x05 \x01(\tR\x0bworkspaceId\x12\x1f\n\x0bresource_id\x18\x06 \x01(\tR\nresourceId\x12\x18\n\x07version\x18\x07 \x01(\x03R\x07version\"W\n\x0b\x45ventCursor\x12\'\n\ngeneration\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\ngeneration\x12\x1f\n\x06number\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x06number\"I\n\x0cWatchRequest\x12\x39\n\x06\x63ursor\x18\x01 \x01(\x0b\x32!.perron.api.common.v1.EventCursorR\x06\x63ursor\"o\n\rWatchResponse\x12\x1e\n\ngeneration\x18\x01 \x01(\tR\ngeneration\x12>\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1b.perron.api.common.v1.EventB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x06\x65vents\"W\n\x12\x41\x63knowledgeRequest\x12\x41\n\x06\x63ursor\x18\x01 \x01(\x0b\x32!.perron.api.common.v1.EventCursorB\x06\xbaH\x03\xc8\x01\x01R\x06\x63ursor\"\x15\n\x13\x41\x63knowledgeResponse\"\x14\n\x12GetSnapshotRequest\"P\n\x13GetSnapshotResponse\x12\x39\n\x06\x63ursor\x18\x01 \x01(\x0b\x32!.perron.api.common.v1.EventCursorR\x06\x63ursor\"\x94\x01\n\tTombstone\x12\'\n\x0forganization_id\x18\x01 \x01(\tR\x0eorganizationId\x12!\n\x0cworkspace_id\x18\x02 \x01(\tR\x0bworkspaceId\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\"f\n\x15ListTombstonesRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x8c\x01\n\x16ListTombstonesResponse\x12J\n\ntombstones\x18\x01 \x03(\x0b\x32\x1f.perron.api.common.v1.TombstoneB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07R\ntombstones\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xc3\x03\n\x0c\x45ventService\x12]\n\x05Watch\x12\".perron.api.common.v1.WatchRequest\x1a#.perron.api.common.v1.WatchResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*0\x01\x12m\n\x0b\x41\x63knowledge\x12(.perron.api.common.v1.AcknowledgeRequest\x1a).perron.api.common.v1.AcknowledgeResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*\x12m\n\x0bGetSnapshot\x12(.perron.api.common.v1.GetSnapshotRequest\x1a).perron.api.common.v1.GetSnapshotResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*\x12v\n\x0eListTombstones\x12+.perron.api.common.v1.ListTombstonesRequest\x1a,.perron.api.common.v1.ListTombstonesResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*B?\n\x18\x64\x65v.perron.api.common.v1P\x01Z!perron.dev/api/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,27 +58,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTSERVICE'].methods_by_name['ListTombstones']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['ListTombstones']._serialized_options = b'\272\341\030\005\"\003\n\001*'
   _globals['_EVENT']._serialized_start=164
-  _globals['_EVENT']._serialized_end=385
-  _globals['_EVENTCURSOR']._serialized_start=387
-  _globals['_EVENTCURSOR']._serialized_end=474
-  _globals['_WATCHREQUEST']._serialized_start=476
-  _globals['_WATCHREQUEST']._serialized_end=549
-  _globals['_WATCHRESPONSE']._serialized_start=551
-  _globals['_WATCHRESPONSE']._serialized_end=662
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=664
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=751
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=753
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=774
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=776
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=796
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=798
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=878
-  _globals['_TOMBSTONE']._serialized_start=881
-  _globals['_TOMBSTONE']._serialized_end=1029
-  _globals['_LISTTOMBSTONESREQUEST']._serialized_start=1031
-  _globals['_LISTTOMBSTONESREQUEST']._serialized_end=1133
-  _globals['_LISTTOMBSTONESRESPONSE']._serialized_start=1136
-  _globals['_LISTTOMBSTONESRESPONSE']._serialized_end=1276
-  _globals['_EVENTSERVICE']._serialized_start=1279
-  _globals['_EVENTSERVICE']._serialized_end=1730
+  _globals['_EVENT']._serialized_end=411
+  _globals['_EVENTCURSOR']._serialized_start=413
+  _globals['_EVENTCURSOR']._serialized_end=500
+  _globals['_WATCHREQUEST']._serialized_start=502
+  _globals['_WATCHREQUEST']._serialized_end=575
+  _globals['_WATCHRESPONSE']._serialized_start=577
+  _globals['_WATCHRESPONSE']._serialized_end=688
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=690
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=777
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=779
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=800
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=802
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=822
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=824
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=904
+  _globals['_TOMBSTONE']._serialized_start=907
+  _globals['_TOMBSTONE']._serialized_end=1055
+  _globals['_LISTTOMBSTONESREQUEST']._serialized_start=1057
+  _globals['_LISTTOMBSTONESREQUEST']._serialized_end=1159
+  _globals['_LISTTOMBSTONESRESPONSE']._serialized_start=1162
+  _globals['_LISTTOMBSTONESRESPONSE']._serialized_end=1302
+  _globals['_EVENTSERVICE']._serialized_start=1305
+  _globals['_EVENTSERVICE']._serialized_end=1756
 # @@protoc_insertion_point(module_scope)

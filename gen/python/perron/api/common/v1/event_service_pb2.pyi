@@ -31,6 +31,7 @@ class Event(_message.Message):
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
     RESOURCE_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number within the generation, from 1, without gaps."""
     kind: _builtins.str
@@ -41,6 +42,8 @@ class Event(_message.Message):
     """The workspace concerned; empty when the event concerns the whole organization."""
     resource_id: _builtins.str
     """The resource concerned, for instance a key; empty when it is the organization or workspace itself."""
+    version: _builtins.int
+    """Version of the resource after the change; 0 where it has no versions."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Time of the commit."""
@@ -54,10 +57,11 @@ class Event(_message.Message):
         organization_id: _builtins.str = ...,
         workspace_id: _builtins.str = ...,
         resource_id: _builtins.str = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "kind", b"kind", "number", b"number", "organization_id", b"organization_id", "resource_id", b"resource_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "kind", b"kind", "number", b"number", "organization_id", b"organization_id", "resource_id", b"resource_id", "version", b"version", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -71,7 +71,8 @@ class EventServiceServicer:
         """Streams events after a cursor, first the stored ones, then new ones as they commit.
 
         Errors: FAILED_PRECONDITION with CURSOR_UNKNOWN when the cursor names another generation of the store or lies beyond
-        its head: take GetSnapshot and go on from there.
+        its head: take GetSnapshot and read its generation from the beginning. Events carry ids only, so reading one twice
+        does no harm.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

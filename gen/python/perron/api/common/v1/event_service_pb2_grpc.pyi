@@ -41,7 +41,8 @@ class EventServiceStub:
     """Streams events after a cursor, first the stored ones, then new ones as they commit.
 
     Errors: FAILED_PRECONDITION with CURSOR_UNKNOWN when the cursor names another generation of the store or lies beyond
-    its head: take GetSnapshot and go on from there.
+    its head: take GetSnapshot and read its generation from the beginning. Events carry ids only, so reading one twice
+    does no harm.
     """
     Acknowledge: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.AcknowledgeRequest, _event_service_pb2.AcknowledgeResponse]
     """Records how far a consumer has come, so that operators see lag and restores know what was consumed.
@@ -69,7 +70,8 @@ class EventServiceAsyncStub(EventServiceStub):
     """Streams events after a cursor, first the stored ones, then new ones as they commit.
 
     Errors: FAILED_PRECONDITION with CURSOR_UNKNOWN when the cursor names another generation of the store or lies beyond
-    its head: take GetSnapshot and go on from there.
+    its head: take GetSnapshot and read its generation from the beginning. Events carry ids only, so reading one twice
+    does no harm.
     """
     Acknowledge: _aio.UnaryUnaryMultiCallable[_event_service_pb2.AcknowledgeRequest, _event_service_pb2.AcknowledgeResponse]  # type: ignore[assignment]
     """Records how far a consumer has come, so that operators see lag and restores know what was consumed.
@@ -100,7 +102,8 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams events after a cursor, first the stored ones, then new ones as they commit.
 
         Errors: FAILED_PRECONDITION with CURSOR_UNKNOWN when the cursor names another generation of the store or lies beyond
-        its head: take GetSnapshot and go on from there.
+        its head: take GetSnapshot and read its generation from the beginning. Events carry ids only, so reading one twice
+        does no harm.
         """
 
     @_abc_1.abstractmethod
