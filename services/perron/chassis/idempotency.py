@@ -94,7 +94,7 @@ def claim(tx: Transaction, request: IdempotentRequest, resource_id: str) -> str 
     earlier = tx.execute(_READ, key).one()
     if not hmac.compare_digest(bytes(earlier.digest), request.digest):
         raise InvalidArgument(
-            "REQUEST_ID_REUSED", "The request_id was used with another request.", field="request_id"
+            "REQUEST_ID_REUSED", "the request_id was used with another request", field="request_id"
         )
     return str(earlier.resource_id)
 
@@ -112,7 +112,7 @@ def _parse(written: str) -> bytes:
     # uuid.UUID() also reads braces, "urn:uuid:" and missing dashes: one request_id has one spelling.
     if parsed is None or not parsed.int or str(parsed) != written.lower():
         raise InvalidArgument(
-            "FIELD_INVALID", "The request_id is not a UUID other than zero.", field="request_id"
+            "FIELD_INVALID", "the request_id is not a UUID other than zero", field="request_id"
         )
     return parsed.bytes
 

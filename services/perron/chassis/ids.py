@@ -73,4 +73,4 @@ def to_bytes(identifier: str) -> bytes:
 
 
 def _malformed() -> InvalidArgument:
-    return InvalidArgument("FIELD_INVALID", "The id is not of the form that this platform gives out.")
+    return InvalidArgument("FIELD_INVALID", "the id is not of the form that this platform gives out")

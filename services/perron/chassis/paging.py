@@ -53,7 +53,7 @@ class Pages:
             )
         except (SealBrokenError, binascii.Error, ValueError):
             raise InvalidArgument(
-                "PAGE_TOKEN_INVALID", "The page token is not one of this list.", field="page_token"
+                "PAGE_TOKEN_INVALID", "the page token is not one of this list", field="page_token"
             ) from None
         return cursor
 
@@ -61,7 +61,7 @@ class Pages:
     def size(page_size: int) -> int:
         """Returns how many rows a page holds: 50 for 0, at most 1000; a negative size is refused."""
         if page_size < 0:
-            raise InvalidArgument("FIELD_INVALID", "The page size is negative.", field="page_size")
+            raise InvalidArgument("FIELD_INVALID", "the page size is negative", field="page_size")
         return min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 
 

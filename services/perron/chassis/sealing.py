@@ -46,12 +46,12 @@ def seal(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
 def open_sealed(key: bytes, sealed: bytes, aad: bytes) -> bytes:
     """Decrypts what `seal` returned for the same key and associated data; else raises SealBrokenError."""
     if sealed[:1] != _VERSION:
-        raise SealBrokenError("The sealed value has an unknown form.")
+        raise SealBrokenError("the sealed value has an unknown form")
     nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
     try:
         return AESGCM(key).decrypt(nonce, ciphertext, aad)
     except (InvalidTag, ValueError):
-        raise SealBrokenError("The sealed value does not open.") from None
+        raise SealBrokenError("the sealed value does not open") from None
 
 
 def new_key() -> bytes:
