@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
-from perron.chassis import migrations, telemetry
+from perron.chassis import schema, telemetry
 from perron.chassis.errors import PerronError, SetupError
 from perron.chassis.health import HealthServicer
 from perron.chassis.interceptors import access, deadline, errors, load, validation
@@ -119,7 +119,7 @@ class Application:
         for database in self._databases:
             database.lock()
             if self._revision:
-                await database.read(lambda tx: migrations.check(tx, self._revision))
+                await database.read(lambda tx: schema.check(tx, self._revision))
         for step in self._prepare:
             await step()
         self._server = grpc.aio.server(

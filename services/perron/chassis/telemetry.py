@@ -126,8 +126,8 @@ def logger(name: str) -> Any:  # noqa: ANN401 (structlog's own type is open)
 def defect(error: BaseException, where: str) -> Internal:
     """Log a defect by type and stack, never by its text, and return what the caller may know: a reference."""
     reference = f"{random.getrandbits(48):012x}"  # noqa: S311 (a reference, not a secret)
-    stack = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    logger("defect").error("defect", reference=reference, where=where, type=type(error).__qualname__, stack=stack[-12:])
+    frames = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    logger("defect").error("defect", reference=reference, where=where, type=type(error).__qualname__, frames=frames[-12:])
     return Internal("INTERNAL", f"internal error; reference {reference}", metadata={"reference": reference})
 
 

@@ -74,6 +74,6 @@ async def _each_valid(messages: AsyncIterable[Message]) -> AsyncIterator[Message
 def _path(violation: Violation) -> str:
     """The field's path, as `items[3].model`; never the value at it."""
     return ".".join(
-        element.field_name + (f"[{element.index}]" if element.HasField("index") else "")
+        element.field_name + (f"[{element.subscript.value}]" if element.subscript else "")
         for element in violation.proto.field.elements
     )
