@@ -10,10 +10,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 from sqlalchemy import insert, text
 
-from perron.chassis import numbering
+from perron.chassis import numbering, telemetry
 from perron.chassis.clock import Clock
 from perron.chassis.database import Database, Transaction
 from perron.chassis.errors import PerronError
@@ -27,7 +26,7 @@ _ROWS_PER_TRANSACTION: Final = 500
 _FOLDS_MAX: Final = 10_000
 _MINUTE_US: Final = 60_000_000
 
-_log = structlog.get_logger(__name__)
+_log = telemetry.logger("audit")
 _INSERT: Final = insert(OWN.audit_entries)
 _RECOUNT: Final = text("UPDATE audit_entries SET count = :count WHERE number = :number")
 

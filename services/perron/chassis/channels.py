@@ -76,6 +76,10 @@ class Peer:
             except grpc.aio.AioRpcError as error:
                 raise self._refusal(error) from None
 
+    def stream(self, method: Any, request: Any) -> Any:  # noqa: ANN401 (as above)
+        """Open a stream of answers, without a deadline; the caller must `cancel()` it, or it runs on at the peer."""
+        return method(request, metadata=self._metadata)
+
     async def aclose(self) -> None:
         """Close the channel; calls in flight end."""
         await self.channel.close()

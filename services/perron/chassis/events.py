@@ -61,7 +61,7 @@ def append(
     }
     # Numbering locks the head of the log until the commit, so it comes last.
     tx.before_commit(lambda: _insert(tx, event))
-    tx.after_commit(_wake)
+    tx.after_commit(wake)
 
 
 def after(tx: Transaction, number: int) -> list[Event]:
@@ -100,6 +100,7 @@ def _insert(tx: Transaction, event: dict[str, Any]) -> None:
     tx.execute(_INSERT, event | {"number": number, "create_time": tx.now_us()})
 
 
-def _wake() -> None:
+def wake() -> None:
+    """Makes everybody who waits for events look again."""
     for flag in _waiting:
         flag.set()

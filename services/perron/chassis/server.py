@@ -142,6 +142,9 @@ class Application:
         """End in the order that loses nothing: callers first, stores last."""
         self._health.set_serving(serving=False)
         await asyncio.sleep(pause_seconds)
+        for _, servicer, _ in self._registrations:
+            if callable(stop := getattr(servicer, "stop", None)):  # streams without an end of their own
+                stop()
         if self._server is not None:
             await self._server.stop(grace_seconds)
         for task in self._tasks:
