@@ -42,6 +42,7 @@ _READERS: Final = 4
 _ATTEMPTS: Final = 4
 _RETRIED_STATES: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _POSTGRESQL_NOW: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_POSTGRESQL_BEGAN: Final = "SELECT (extract(epoch FROM transaction_timestamp()) * 1000000)::bigint"
 _PRAGMAS: Final = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -82,6 +83,12 @@ class Transaction:
         if self.dialect == "sqlite":  # the store is this process
             return time.time_ns() // 1000
         return int(self.connection.exec_driver_sql(_POSTGRESQL_NOW).scalar_one())
+
+    def began_us(self) -> int:
+        """An instant not later than anything this transaction reads; call it before the first statement."""
+        if self._clock is not None or self.dialect == "sqlite":
+            return self.now_us()
+        return int(self.connection.exec_driver_sql(_POSTGRESQL_BEGAN).scalar_one())
 
     def before_commit(self, callback: Callable[[], None]) -> None:
         """Run `callback` last in the transaction, after `work` has returned."""
@@ -202,7 +209,7 @@ class Database:
             except DBAPIError as error:
                 if error.connection_invalidated:
                     raise _unavailable() from None
-                raise
+                raise _without_values(error) from None
         raise _unavailable()
 
     def _truncate(self) -> bool:
@@ -256,6 +263,12 @@ def _prepare_sqlite(engine: Engine, *, read_only: bool) -> None:
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def _without_values(error: DBAPIError) -> DBAPIError:
+    """The error without PostgreSQL's DETAIL, which quotes the values of the offending row."""
+    error.args = tuple(str(part).split("\nDETAIL", 1)[0] for part in error.args)
+    return error
 
 
 def _unavailable() -> Unavailable:

@@ -1,0 +1,178 @@
+"""One transaction idiom: all or nothing, whatever happens to the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from perron.chassis.database import Database, Transaction
+from perron.chassis.errors import SetupError, Unavailable
+from perron.chassis.testing import BOTH
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from perron.chassis.testing import FakeClock
+
+pytestmark = pytest.mark.parametrize("database", BOTH, indirect=True)
+
+_BURY = "INSERT INTO tombstones (organization_id, workspace_id, create_time) VALUES ('{}', '', 0)"
+SECRET = "a prompt among the parameters"  # noqa: S105 (a canary)
+
+
+def bury(tx: Transaction, name: str) -> None:
+    tx.driver_execute(_BURY.format(name))
+
+
+def buried(tx: Transaction) -> list[str]:
+    return sorted(tx.execute(text("SELECT organization_id FROM tombstones")).scalars())
+
+
+async def test_what_was_written_is_read(database: Database) -> None:
+    await database.write(lambda tx: bury(tx, "a"))
+    assert await database.read(buried) == ["a"]
+
+
+async def test_an_exception_takes_the_whole_transaction_back(database: Database) -> None:
+    def work(tx: Transaction) -> None:
+        bury(tx, "a")
+        raise ValueError
+
+    with pytest.raises(ValueError, match="^$"):
+        await database.write(work)
+    assert await database.read(buried) == []
+
+
+async def test_a_cancelled_caller_leaves_and_the_transaction_ends_whole(database: Database) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def work(tx: Transaction) -> None:
+        bury(tx, "a")
+        inside.set()
+        go_on.wait(5)
+        bury(tx, "b")
+
+    caller = asyncio.create_task(database.write(work))
+    await asyncio.to_thread(inside.wait, 5)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    go_on.set()
+    for _ in range(500):
+        if await database.read(buried):
+            break
+        await asyncio.sleep(0.01)
+    assert await database.read(buried) == ["a", "b"]
+
+
+async def test_closing_waits_for_what_runs(database: Database) -> None:
+    inside = threading.Event()
+    ended: list[bool] = []
+
+    def work(tx: Transaction) -> None:
+        inside.set()
+        threading.Event().wait(0.1)
+        bury(tx, "a")
+        ended.append(True)
+
+    caller = asyncio.create_task(database.write(work))
+    await asyncio.to_thread(inside.wait, 5)
+    await database.aclose()
+    assert ended == [True]
+    await caller
+
+
+async def test_readers_cannot_write(database: Database) -> None:
+    if database.dialect == "postgresql":
+        pytest.skip("readers on PostgreSQL are a matter of its roles; their transactions are snapshots here")
+    with pytest.raises(Unavailable):
+        await database.read(lambda tx: bury(tx, "a"))
+    assert await database.read(buried) == []
+
+
+async def test_a_broken_constraint_comes_out_for_the_store_to_translate(database: Database) -> None:
+    await database.write(lambda tx: bury(tx, "a"))
+    with pytest.raises(IntegrityError):
+        await database.write(lambda tx: bury(tx, "a"))
+
+
+async def test_no_error_carries_parameters(database: Database) -> None:
+    statement = text("INSERT INTO tombstones (organization_id, workspace_id, create_time) VALUES (:o, '', 0)")
+    await database.write(lambda tx: tx.execute(statement, {"o": SECRET}))
+    with pytest.raises(IntegrityError) as caught:
+        await database.write(lambda tx: tx.execute(statement, {"o": SECRET}))
+    assert SECRET not in str(caught.value)
+
+
+async def test_callbacks_run_before_and_after_the_commit_and_never_after_a_rollback(database: Database) -> None:
+    seen: list[str] = []
+
+    def work(tx: Transaction, *, fail: bool) -> None:
+        tx.before_commit(lambda: seen.append("before"))
+        tx.after_commit(lambda: seen.append("after"))
+        if fail:
+            raise ValueError
+
+    await database.write(lambda tx: work(tx, fail=False))
+    assert seen == ["before", "after"]
+    with pytest.raises(ValueError, match="^$"):
+        await database.write(lambda tx: work(tx, fail=True))
+    assert seen == ["before", "after"]
+
+
+async def test_the_time_is_the_injected_clocks_or_the_stores_own(
+    database: Database, clock: FakeClock, database_url: str
+) -> None:
+    assert await database.read(lambda tx: tx.now_us()) == clock.now_us()
+    own = Database(database_url)
+    first = await own.read(lambda tx: tx.now_us())
+    second = await own.read(lambda tx: tx.now_us())
+    assert 0 < first <= second
+    await own.aclose()
+
+
+async def test_concurrent_read_modify_write_loses_nothing(database: Database) -> None:
+    """The transaction that reads first and writes then is the one that a deferred BEGIN would break."""
+    await database.write(lambda tx: bury(tx, "count"))
+    lock = " FOR UPDATE" if database.dialect == "postgresql" else ""
+
+    def increment(tx: Transaction) -> None:
+        value = tx.driver_execute(f"SELECT create_time FROM tombstones{lock}").scalar_one()
+        tx.execute(text("UPDATE tombstones SET create_time = :v"), {"v": value + 1})
+
+    await asyncio.gather(*(database.write(increment) for _ in range(50)))
+    assert await database.read(lambda tx: tx.execute(text("SELECT create_time FROM tombstones")).scalar_one()) == 50
+
+
+async def test_a_second_process_does_not_serve_the_same_file(database: Database, tmp_path: Path) -> None:
+    del database
+    first, second = (Database(f"sqlite:///{tmp_path}/own.db") for _ in range(2))
+    first.lock()
+    with pytest.raises(SetupError, match="another process"):
+        second.lock()
+    await first.aclose()
+    second.lock()
+    await second.aclose()
+
+
+async def test_a_store_that_is_gone_is_unavailable(database: Database, tmp_path: Path) -> None:
+    del database
+    gone = Database(f"sqlite:///{tmp_path}/no/such/folder/store.db")
+    with pytest.raises(Unavailable):
+        await gone.read(buried)
+    await gone.aclose()
+
+
+async def test_a_truncating_checkpoint_empties_the_log(database: Database, tmp_path: Path) -> None:
+    if database.dialect == "postgresql":
+        assert await database.checkpoint()
+        return
+    await database.write(lambda tx: bury(tx, "a"))
+    assert await database.checkpoint()
+    (log,) = tmp_path.glob("*.db-wal")
+    assert log.stat().st_size == 0
