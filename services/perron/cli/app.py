@@ -1,0 +1,69 @@
+"""The commands of `perron`, by name, and what an error of each becomes: a line on stderr and an exit code."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+from rich.markup import escape
+
+from perron.chassis.errors import SetupError
+from perron.cli import admit, check, decisions, keys, limits, orgs, output, sampling, serving, tracing
+from perron.cli.connection import RefusedError
+from perron.cli.demo import playing
+
+_HELP = """The control plane of an AI developer platform: who calls, how much, what becomes of the data.
+
+[bold]perron up[/bold] starts it here, [bold]perron demo[/bold] plays it from end to end.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage or set-up.
+"""
+
+
+def build() -> typer.Typer:
+    """Puts the commands together."""
+    app = typer.Typer(
+        name="perron",
+        help=_HELP,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    run, ask = "Run", "Ask"
+    app.command(rich_help_panel=run)(serving.up)
+    app.command(rich_help_panel=run)(serving.serve)
+    app.command(rich_help_panel=run)(serving.migrate)
+    app.command(rich_help_panel=run)(check.check)
+    app.command(rich_help_panel=run)(playing.demo)
+    app.add_typer(orgs.app, name="orgs", rich_help_panel=ask)
+    app.add_typer(keys.app, name="keys", rich_help_panel=ask)
+    app.add_typer(limits.app, name="limits", rich_help_panel=ask)
+    app.command(rich_help_panel=ask)(limits.usage)
+    app.add_typer(decisions.app, name="decisions", rich_help_panel=ask)
+    app.command(rich_help_panel=ask)(admit.admit)
+    app.command(rich_help_panel=ask)(tracing.trace)
+    app.command("samples", rich_help_panel=ask)(sampling.print_samples)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code; only a defect of ours leaves as an exception."""
+    as_json = "--json" in arguments
+    try:
+        status = build()(args=list(arguments), prog_name="perron", standalone_mode=False)
+    except SetupError as fault:
+        output.notes.print(f"[red]perron:[/red] {escape(str(fault))}")
+        return output.USAGE
+    except RefusedError as refused:
+        output.show_error(refused.error, as_json=as_json, trace_id=refused.trace_id)
+        return output.REFUSED
+    except click.ClickException as fault:
+        fault.show(sys.stderr)
+        return fault.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        output.note("interrupted")
+        return output.REFUSED
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else output.REFUSED
+    return status if isinstance(status, int) else output.OK

@@ -1,0 +1,92 @@
+"""`check`: reads every data file of the installation and looks whether they fit each other.
+
+Each service checks its own files when it starts; only here does anybody see that a plan names a tier which
+quotas lacks.
+"""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from perron.chassis.errors import SetupError
+from perron.cli import output
+from perron.cli.output import AsJson
+
+
+def check(as_json: AsJson = False) -> int:
+    """Check plans, documents, tiers, rules and models, as the environment names them, together.
+
+    Prints each file with what it holds; a fault is one line, and exit code 1.
+    """
+    findings = list(_findings())
+    output.show_list(findings, ("file", "holds", "fault"), as_json=as_json, empty="")
+    return output.REFUSED if any(finding["fault"] for finding in findings) else output.OK
+
+
+def _findings() -> Iterator[dict[str, str]]:
+    plans, fault = _read("identity", "plans")
+    yield _finding("plans", plans and ", ".join(plan.name for plan in plans.all), fault)
+    documents, fault = _read("identity", "documents")
+    yield _finding(
+        "documents", documents and ", ".join(f"{one.name} {one.version}" for one in documents.all), fault
+    )
+    tiers, fault = _read("quotas", "tiers")
+    yield _finding("tiers", tiers and ", ".join(tier.name for tier in tiers), fault)
+    rules, fault = _read("governance", "rules")
+    yield _finding(
+        "rules", rules and ", ".join(f"{one.document} {one.version}" for one in rules.terms), fault
+    )
+    models, fault = _read("admission", "models")
+    yield _finding("models", models and ", ".join(models), fault)
+    if plans and tiers:
+        known = {tier.name for tier in tiers}
+        for plan in plans.all:
+            if plan.tier not in known:
+                yield _finding("plans", f"{plan.name}", f"its tier {plan.tier} is not among the tiers")
+    if documents and rules:
+        offered = {(one.name, one.version) for one in documents.all}
+        for terms in rules.terms:
+            if (terms.document, terms.version) not in offered:
+                yield _finding(
+                    "rules",
+                    f"{terms.document} {terms.version}",
+                    "no organization can accept it: it is not among the documents",
+                )
+
+
+def _finding(file: str, holds: str | None, fault: str) -> dict[str, str]:
+    return {"file": file, "holds": holds or "", "fault": fault}
+
+
+def _read(service: str, what: str) -> tuple[Any, str]:
+    """What a service reads from a file of its own; None with the fault in one line."""
+    try:
+        settings = importlib.import_module(f"perron.{service}.settings").Settings.load()
+        return _READERS[what](settings), ""
+    except SetupError as fault:
+        return None, str(fault)
+
+
+def _plans(settings: Any) -> Any:
+    return importlib.import_module("perron.identity.plans").load(settings.plans_file)
+
+
+def _documents(settings: Any) -> Any:
+    return importlib.import_module("perron.identity.documents").load(settings.documents_file)
+
+
+def _tiers(settings: Any) -> Any:
+    limits = importlib.import_module("perron.quotas.limits")
+    return limits.read_tiers(Path(settings.tiers_file) if settings.tiers_file else limits.DEFAULT_FILE)
+
+
+def _rules(settings: Any) -> Any:
+    return importlib.import_module("perron.governance.app").rulebook(settings)
+
+
+def _models(settings: Any) -> Any:
+    return settings.base_models()
+
+
+_READERS = {"plans": _plans, "documents": _documents, "tiers": _tiers, "rules": _rules, "models": _models}

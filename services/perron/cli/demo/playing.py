@@ -1,0 +1,94 @@
+"""`demo`: starts a suite of its own, plays the chapters on it and says what was shown."""
+
+import importlib.metadata
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from perron.chassis.errors import SetupError
+from perron.cli import output
+from perron.cli.connection import RefusedError, folder
+from perron.cli.demo import foundation, stage
+from perron.cli.demo.stage import Finding, Stage
+from perron.cli.output import AsJson
+from perron.cli.suite import Suite
+
+CHAPTERS: tuple[ModuleType, ...] = (foundation,)
+NEXT = (
+    "Next: `perron up` (or `make up`) starts it to stay; its first start prints four lines to a first Admit."
+)
+
+
+def demo(
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", envvar="KEEP", help="Leave the folder with stores, logs and traces behind."),
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Play the platform from end to end on recorded exchanges, and check each clause of the terms on the way.
+
+    Starts its own services on free ports in a temporary folder. The findings also go to var/demo.json.
+    """
+    console = output.notes if as_json else output.answers
+    start = time.monotonic()
+    where = Path(tempfile.mkdtemp(prefix="perron-demo-"))
+    console.print(f"[bold]Perron {importlib.metadata.version('perron')}[/bold], played in {where}")
+    played = Stage(Suite(where, environment={"OTEL_BSP_SCHEDULE_DELAY": "300"}), console)
+    try:
+        _play(played)
+        for check in played.afterwards:
+            check()
+    finally:
+        if keep:
+            console.print(f"left behind: {where}")
+        else:
+            shutil.rmtree(where, ignore_errors=True)
+    failed = _conclude(played, console_is_json=as_json)
+    console.print(
+        f"{len(played.findings)} shown, {failed} failed  [dim]({time.monotonic() - start:.0f} s)[/dim]"
+    )
+    console.print(NEXT, markup=False)
+    return output.REFUSED if failed else output.OK
+
+
+def _play(played: Stage) -> None:
+    with output.notes.status("starting the services"):
+        played.suite.start()
+    try:
+        played.tell("  ".join(f"{name} {target}" for name, target in played.suite.endpoints.items()))
+        for chapter in CHAPTERS:
+            played.chapter = chapter.NAME
+            try:
+                chapter.play(played)
+            except (RefusedError, SetupError) as unexpected:
+                reason = unexpected.error.reason if isinstance(unexpected, RefusedError) else "set-up"
+                played.find("all", f"the chapter broke off: {escape(str(unexpected))} ({reason})", ok=False)
+    finally:
+        with output.notes.status("ending the services"):
+            played.suite.stop()
+
+
+def _conclude(played: Stage, *, console_is_json: bool) -> int:
+    findings: list[Finding] = played.findings
+    stage.write(findings, folder() / "demo.json")
+    if console_is_json:
+        output.show_list(
+            [
+                {"chapter": one.chapter, "clause": one.clause, "shown": one.shown, "ok": one.ok}
+                for one in findings
+            ],
+            (),
+            as_json=True,
+            empty="",
+        )
+    played.console.print()
+    played.console.print(stage.table(findings))
+    played.console.print()
+    return sum(not finding.ok for finding in findings)

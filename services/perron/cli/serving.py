@@ -1,0 +1,125 @@
+"""`up`, `serve` and `migrate`: from an empty folder to running services."""
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perron.cli import migrate as migrations
+from perron.cli import output
+from perron.cli.connection import folder
+from perron.cli.output import AsJson
+from perron.cli.suite import SERVICES, STORES, Suite
+
+PORT_BASE = 7400
+
+FIRST_STEPS = (
+    "export PERRON_API_KEY=$(perron orgs create Acme --email ada@acme.example --accept-terms --print-key)",
+    'perron admit "What does json.dumps do?" --answer "It serializes an object to JSON."',
+    "perron decisions explain last",
+    "perron trace last",
+)
+
+Service = Annotated[str, typer.Argument(help=f"One of {', '.join(SERVICES)}.")]
+
+
+def up(
+    port_base: Annotated[
+        int, typer.Option(min=0, max=65000, help="Port of admission; the others follow. 0 draws free ports.")
+    ] = PORT_BASE,
+    var: Annotated[
+        Path | None, typer.Option(help="Folder of stores, keys and logs; default: PERRON_VAR or var.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start every service on this machine, with its data in var/, until Ctrl-C.
+
+    Stores are migrated, and operator and service keys made, at the first start.
+    """
+    stop = threading.Event()
+    with _signals(stop), output.notes.status("starting") as status:
+        suite = Suite(var or folder(), ports=port_base, progress=lambda step: status.update(f"{step} …"))
+        with suite:
+            status.stop()
+            _announce(suite, as_json=as_json)
+            while not stop.wait(0.5):
+                died = suite.died()
+                if died:
+                    raise SystemExit(_fail(died))
+            output.note("draining")
+    output.note("stopped")
+
+
+def serve(service: Service) -> None:
+    """Run one service in this process, configured by its environment: the way to run it in production."""
+    _known(service)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", f"perron.{service}"])  # noqa: S606 (the point of the command)
+
+
+def migrate(
+    service: Annotated[str, typer.Argument(help=f"One of {', '.join(STORES)}; default: all of them.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Bring stores to the newest revision, each at its PERRON_<SERVICE>_DATABASE_URL, before an upgrade."""
+    if service and service not in STORES:
+        raise typer.BadParameter(f"{service!r} has no store; {', '.join(STORES)} have", param_hint="SERVICE")
+    rows = []
+    for name in (service,) if service else STORES:
+        settings = importlib.import_module(f"perron.{name}.settings").Settings.load()
+        with output.notes.status(f"migrating {name}"):
+            rows.append({"service": name, "revision": migrations.migrate(name, settings.database_url)})
+    output.show_list(rows, ("service", "revision"), as_json=as_json, empty="")
+
+
+def _announce(suite: Suite, *, as_json: bool) -> None:
+    if as_json:
+        output.show(
+            {"endpoints": suite.endpoints, "pids": suite.pids, "folder": str(suite.folder)}, as_json=True
+        )
+        sys.stdout.flush()
+        return
+    rows = [
+        {"service": name, "address": target, "process": suite.pids[name]}
+        for name, target in suite.endpoints.items()
+    ]
+    output.show_list(rows, ("service", "address", "process"), as_json=False, empty="")
+    output.note(f"data, keys and logs are in {suite.folder}; Ctrl-C ends it")
+    if suite.first_start:
+        output.answers.print("\nIn another terminal, four lines lead to a first Admit:\n")
+        for step in FIRST_STEPS:
+            output.answers.print(f"  {step}", markup=False)
+
+
+@contextlib.contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM drains; during the start, and a second time, it interrupts."""
+
+    def asked(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _known(service: str) -> None:
+    if service not in SERVICES:
+        raise typer.BadParameter(f"{service!r} is none of {', '.join(SERVICES)}", param_hint="SERVICE")
+
+
+def _fail(line: str) -> int:
+    output.notes.print(f"[red]{line}[/red]")
+    return output.REFUSED

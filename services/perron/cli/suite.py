@@ -1,0 +1,304 @@
+"""The suite as processes: started, watched and ended by whoever holds the `with`.
+
+`up`, `demo`, the suite tests and the bench all start it through this one piece, so what they see is what
+runs. Identity comes first, because every other service needs a key that only identity can mint; the rest
+start together.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from perron.chassis.errors import SetupError
+from perron.cli import migrate, minting
+
+# In the order in which they are shown; the number is added to the first port.
+PORT_OFFSETS: Mapping[str, int] = {"admission": 0, "identity": 1, "quotas": 2, "governance": 3}
+SERVICES = tuple(PORT_OFFSETS)
+# Who asks whom: a service comes up after, and goes down before, those it asks.
+STOP_ORDER = (("admission",), ("governance", "quotas"), ("identity",))
+PEERS: Mapping[str, tuple[str, ...]] = {
+    "admission": ("identity", "quotas", "governance"),
+    "quotas": ("identity",),
+    "governance": ("identity",),
+}
+STORES = ("identity", "quotas", "governance")
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+
+class Suite:
+    """The services with their data in one folder, each its own process on loopback.
+
+    `ports` is the port of admission, the others follow; 0 draws free ones. `environment` is added to every
+    service's own. After `start`: `endpoints` and `pids` by service, `operator_key` and `gateway_key`.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        ports: int = 0,
+        environment: Mapping[str, str] | None = None,
+        services: Sequence[str] = SERVICES,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.folder = Path(folder).resolve()
+        self.endpoints: dict[str, str] = {}
+        self.first_start = False
+        self._ports = ports
+        self._environment = dict(environment or {})
+        self._services = tuple(name for name in SERVICES if name in services)
+        self._progress = progress
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._log_starts: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process of each service that runs."""
+        return {name: process.pid for name, process in self._processes.items() if process.poll() is None}
+
+    @property
+    def operator_key(self) -> str:
+        """The key of the first operator, who has every role."""
+        return self._key("operator")
+
+    @property
+    def gateway_key(self) -> str:
+        """The service key of a gateway, for Admit and Complete."""
+        return self._key("gateway")
+
+    def start(self) -> None:
+        """Brings everything up until all are SERVING; SetupError says in one line what prevents it."""
+        for name in ("keys", "logs", "traces"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.first_start = not self._key_path("operator").exists()
+        self.endpoints = self._addresses()
+        for name in STORES:
+            if name in self._services:
+                self._progress(f"migrating {name}")
+                migrate.migrate(name, self._database_url(name))
+        self._progress("starting identity")
+        self._launch("identity")
+        self._await_serving(("identity",))
+        self._mint()
+        rest = tuple(name for name in self._services if name != "identity")
+        self._progress(f"starting {', '.join(rest)}")
+        for name in rest:
+            self._launch(name)
+        self._await_serving(rest)
+        self._write_whereabouts()
+
+    def stop(self) -> None:
+        """Ends every process, in the order that lets calls in flight finish; kills what does not go."""
+        for names in STOP_ORDER:
+            going = [self._processes[name] for name in names if name in self._processes]
+            for process in going:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+            for process in going:
+                try:
+                    process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        self._processes.clear()
+
+    def kill(self, service: str) -> None:
+        """Ends one service without warning, as a crash would."""
+        self._processes[service].kill()
+        self._processes[service].wait()
+
+    def terminate(self, service: str) -> int:
+        """Asks one service to end, waits, and returns its exit status."""
+        self._processes[service].send_signal(signal.SIGTERM)
+        return self._processes[service].wait(STOP_SECONDS)
+
+    def restart(self, service: str) -> None:
+        """Brings one service back where it listened before and returns when it is SERVING."""
+        if service in self.pids:
+            self.terminate(service)
+        self._launch(service)
+        self._await_serving((service,))
+
+    def died(self) -> str:
+        """One line about a service that ended by itself; empty while all run."""
+        for name, process in self._processes.items():
+            status = process.poll()
+            if status is not None:
+                return f"{name} ended with status {status}: {self._last_line(name)}"
+        return ""
+
+    def environment(self, service: str) -> dict[str, str]:
+        """What a service is configured with, beside what the caller's own environment says."""
+        prefix = f"PERRON_{service.upper()}_"
+        settings = {"LISTEN_ADDRESS": self.endpoints[service], "TRACE_FILE": self._trace_path(service)}
+        settings |= {f"{peer.upper()}_TARGET": self.endpoints[peer] for peer in PEERS.get(service, ())}
+        if service in STORES:
+            settings["DATABASE_URL"] = self._database_url(service)
+        keys = self.folder / "keys"
+        match service:
+            case "identity":
+                settings["BOOTSTRAP_KEY_FILE"] = str(self._key_path("operator"))
+                settings["PEPPER_FILE"] = str(keys / "pepper")
+                settings["SIGNING_KEY_FILE"] = str(keys / "signing")
+            case "governance":
+                settings["ROOT_KEY_FILE"] = str(keys / "root")
+                settings["VAULT_FOLDER"] = str(self.folder / "vault")
+            case "admission":
+                settings["SEALING_KEY_FILE"] = str(keys / "sealing")
+            case _:
+                pass
+        if service != "identity":
+            settings["KEY_FILE"] = str(self._key_path(service))
+        return {prefix + name: str(value) for name, value in settings.items()} | {
+            name: value
+            for name, value in self._environment.items()
+            if not name.startswith(
+                tuple(f"PERRON_{other.upper()}_" for other in SERVICES if other != service)
+            )
+        }
+
+    def _addresses(self) -> dict[str, str]:
+        if self._ports:
+            wanted = {name: self._ports + PORT_OFFSETS[name] for name in self._services}
+        else:
+            wanted = dict.fromkeys(self._services, 0)
+        sockets: dict[str, socket.socket] = {}
+        try:
+            # All held at once, so that no free port is drawn twice.
+            for name, port in wanted.items():
+                sockets[name] = socket.socket()
+                sockets[name].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    sockets[name].bind(("127.0.0.1", port))
+                except OSError:
+                    raise SetupError(
+                        f"port {port} ({name}) is in use: end what listens there, or change --port-base"
+                    ) from None
+            return {name: f"127.0.0.1:{held.getsockname()[1]}" for name, held in sockets.items()}
+        finally:
+            for held in sockets.values():
+                held.close()
+
+    def _launch(self, service: str) -> None:
+        log = self.folder / "logs" / f"{service}.log"
+        self._log_starts[service] = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as stream:
+            self._processes[service] = subprocess.Popen(
+                [sys.executable, "-m", f"perron.{service}"],
+                env=_inherited() | self.environment(service),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                # Ctrl-C in the terminal reaches us alone; we end the services in their order.
+                start_new_session=True,
+            )
+
+    def _await_serving(self, services: Sequence[str]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        for name in services:
+            with grpc.insecure_channel(
+                self.endpoints[name], (("grpc.initial_reconnect_backoff_ms", 50),)
+            ) as channel:
+                while not _is_serving(channel):
+                    if self._processes[name].poll() is not None:
+                        raise SetupError(f"{name} did not start: {self._last_line(name)}")
+                    if time.monotonic() > deadline:
+                        raise SetupError(
+                            f"{name} is not ready after {START_SECONDS:.0f} s: see {self.folder}/logs"
+                        )
+                    time.sleep(0.05)
+
+    def _mint(self) -> None:
+        names = [*(name for name in self._services if name != "identity"), "gateway"]
+        missing = [name for name in names if not self._key_path(name).exists()]
+        if missing:
+            self._progress("minting service keys")
+        for name, secret in minting.service_keys(self.endpoints["identity"], self.operator_key, missing):
+            write_private(self._key_path(name), secret + "\n")
+
+    def _write_whereabouts(self) -> None:
+        (self.folder / "endpoints.json").write_text(
+            json.dumps(self.endpoints, indent=2) + "\n", encoding="utf-8"
+        )
+        keys = {"operator": self.operator_key, "gateway": self.gateway_key}
+        write_private(self.folder / "credentials.json", json.dumps(keys, indent=2) + "\n")
+
+    def _database_url(self, service: str) -> str:
+        return self._environment.get(
+            f"PERRON_{service.upper()}_DATABASE_URL", f"sqlite:///{self.folder / service}.sqlite"
+        )
+
+    def _key_path(self, name: str) -> Path:
+        return self.folder / "keys" / f"{name}.key"
+
+    def _key(self, name: str) -> str:
+        return self._key_path(name).read_text(encoding="utf-8").strip()
+
+    def _trace_path(self, service: str) -> Path:
+        return self.folder / "traces" / f"{service}.jsonl"
+
+    def _last_line(self, service: str) -> str:
+        with (self.folder / "logs" / f"{service}.log").open("rb") as log:
+            log.seek(self._log_starts[service])
+            lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1] if lines else "it said nothing"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner may read, whole or not at all."""
+    draft = path.with_name(path.name + ".draft")
+    with os.fdopen(
+        os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+    ) as stream:
+        stream.write(text)
+    draft.replace(path)
+
+
+def _inherited() -> dict[str, str]:
+    # A person's own key, and whatever else is for the command line, is none of the services' business.
+    ours = tuple(f"PERRON_{name.upper()}_" for name in SERVICES)
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PERRON_") or name.startswith(ours) or name == "PERRON_PLAINTEXT"
+    }
+
+
+def _is_serving(channel: grpc.Channel) -> bool:
+    check = channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+    try:
+        answer = check(health_pb2.HealthCheckRequest(), timeout=2.0)
+    except grpc.RpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
