@@ -207,7 +207,7 @@ class Batcher(Generic[Item, Result]):
                 entry.group.set(entry.index, result)
         self._seconds_per_batch = 0.8 * self._seconds_per_batch + 0.2 * (loop.time() - start)
         telemetry.measure_batch(self._name, len(batch), (start_ns - batch[0].since_ns) / 1e9)
-        if len(batch) > 1 and span.is_recording():
+        if len(batch) > 1 and span.get_span_context().is_valid:
             for entry, result in zip(batch, results, strict=True):
                 telemetry.record_item(self._name, entry.trace_parent, span, start_ns, result)
 

@@ -1,0 +1,157 @@
+"""A real OTLP collector for tests and the bench: it takes what the services export over gRPC and keeps it to be asked.
+
+    async with Collector() as collector:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
+        ...
+        collector.spans_of(trace_id)
+
+`python -m tests.collector` is one that keeps nothing, for measurements: it prints its endpoint and counts until it is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_OPTIONS = (("grpc.max_receive_message_length", 64 * 1024 * 1024), ("grpc.so_reuseport", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedSpan:
+    """One span as it arrived, ids in hex."""
+
+    service: str
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    start_ns: int
+    end_ns: int
+    links: tuple[tuple[str, str], ...]
+    failed: bool
+    attributes: dict[str, str] = field(hash=False)
+
+
+class Collector(
+    trace_service_pb2_grpc.TraceServiceServicer,
+    metrics_service_pb2_grpc.MetricsServiceServicer,
+    logs_service_pb2_grpc.LogsServiceServicer,
+):
+    """Listens on a free port of loopback while the `async with` block runs; with `keep=False` it only counts spans."""
+
+    def __init__(self, *, keep: bool = True) -> None:
+        self.keep = keep
+        self.spans: list[CollectedSpan] = []
+        self.metric_names: set[str] = set()
+        self.span_count = 0
+        self.raw: list[bytes] = []
+        """Every message as it came over the wire, for searches of what must not be in it."""
+        self.endpoint = ""
+
+    async def __aenter__(self) -> Self:
+        self._server = grpc.aio.server(options=_OPTIONS)
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(self), self._server)
+        logs_service_pb2_grpc.add_LogsServiceServicer_to_server(_Logs(self), self._server)
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        await self._server.start()
+        self.endpoint = f"http://127.0.0.1:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.stop(0.5)
+
+    async def Export(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 (gRPC's own form)
+        """Take spans."""
+        del context
+        for resource in request.resource_spans:
+            service = _attributes(resource.resource.attributes).get("service.name", "")
+            for scope in resource.scope_spans:
+                self.span_count += len(scope.spans)
+                if self.keep:
+                    self.spans.extend(_span(service, span) for span in scope.spans)
+        if self.keep:
+            self.raw.append(request.SerializeToString())
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+    def spans_of(self, trace_id: str) -> list[CollectedSpan]:
+        """The spans of one trace, by start."""
+        return sorted((span for span in self.spans if span.trace_id == trace_id), key=lambda span: span.start_ns)
+
+    def traces(self) -> dict[str, list[CollectedSpan]]:
+        """Every trace by its id."""
+        found: dict[str, list[CollectedSpan]] = defaultdict(list)
+        for span in self.spans:
+            found[span.trace_id].append(span)
+        return dict(found)
+
+
+class _Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    async def Export(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 (gRPC's own form)
+        del context
+        for resource in request.resource_metrics:
+            for scope in resource.scope_metrics:
+                self._collector.metric_names.update(metric.name for metric in scope.metrics)
+        if self._collector.keep:
+            self._collector.raw.append(request.SerializeToString())
+        return metrics_service_pb2.ExportMetricsServiceResponse()
+
+
+class _Logs(logs_service_pb2_grpc.LogsServiceServicer):
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    async def Export(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 (gRPC's own form)
+        del context
+        if self._collector.keep:
+            self._collector.raw.append(request.SerializeToString())
+        return logs_service_pb2.ExportLogsServiceResponse()
+
+
+def roots(spans: Iterable[CollectedSpan]) -> list[CollectedSpan]:
+    """The spans whose parent is not among them: a connected tree has one."""
+    known = list(spans)
+    ids = {span.span_id for span in known}
+    return [span for span in known if span.parent_id not in ids]
+
+
+def _span(service: str, span: Any) -> CollectedSpan:  # noqa: ANN401 (a protobuf message)
+    return CollectedSpan(
+        service=service,
+        name=span.name,
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex(),
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+        links=tuple((link.trace_id.hex(), link.span_id.hex()) for link in span.links),
+        failed=span.status.code == span.status.STATUS_CODE_ERROR,
+        attributes=_attributes(span.attributes),
+    )
+
+
+def _attributes(pairs: Any) -> dict[str, str]:  # noqa: ANN401 (a protobuf list)
+    return {pair.key: pair.value.string_value or str(pair.value.int_value) for pair in pairs}
+
+
+async def _count() -> None:
+    async with Collector(keep=False) as collector:
+        print(collector.endpoint, flush=True)  # noqa: T201 (its one answer)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_count())
