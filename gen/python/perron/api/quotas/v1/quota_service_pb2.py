@@ -30,7 +30,7 @@ from perron.api.common.v1 import access_pb2 as perron_dot_api_dot_common_dot_v1_
 from perron.api.quotas.v1 import limit_pb2 as perron_dot_api_dot_quotas_dot_v1_dot_limit__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(perron/api/quotas/v1/quota_service.proto\x12\x14perron.api.quotas.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!perron/api/common/v1/access.proto\x1a perron/api/quotas/v1/limit.proto\"\xc3\x03\n\x0eReserveRequest\x12)\n\x08passport\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80@R\x08passport\x12\x38\n\x05model\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Za-z0-9._:/@+-]{1,128}$R\x05model\x12\'\n\x08requests\x18\x03 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\xc0\x84=(\x01R\x08requests\x12%\n\x06tokens\x18\x04 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x00R\x06tokens\x12=\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\x03ttl\x12?\n\x04mode\x18\x06 \x01(\x0e\x32!.perron.api.quotas.v1.ReserveModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12P\n\nrequest_id\x18\x07 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\x12*\n\x0ctrace_parent\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"\xbf\x01\n\x0fReserveResponse\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12H\n\x08statuses\x18\x03 \x03(\x0b\x32!.perron.api.quotas.v1.LimitStatusB\t\xbaH\x06\x92\x01\x03\x10\xd8\x04R\x08statuses\"\xc6\x03\n\x0bReserveItem\x12/\n\x0epassport_index\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x10\x80\x01R\rpassportIndex\x12\x38\n\x05model\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Za-z0-9._:/@+-]{1,128}$R\x05model\x12\'\n\x08requests\x18\x03 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\xc0\x84=(\x01R\x08requests\x12%\n\x06tokens\x18\x04 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x00R\x06tokens\x12=\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\x03ttl\x12?\n\x04mode\x18\x06 \x01(\x0e\x32!.perron.api.quotas.v1.ReserveModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12P\n\nrequest_id\x18\x07 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\x12*\n\x0ctrace_parent\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"\x95\x01\n\x13\x42\x61tchReserveRequest\x12\x33\n\tpassports\x18\x01 \x03(\tB\x15\x80\x01\x01\xbaH\x0f\x92\x01\x0c\x08\x01\x10\x80\x01\"\x05r\x03\x18\x80@R\tpassports\x12I\n\x05items\x18\x02 \x03(\x0b\x32!.perron.api.quotas.v1.ReserveItemB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"\x8b\x01\n\rReserveResult\x12\x43\n\x08response\x18\x01 \x01(\x0b\x32%.perron.api.quotas.v1.ReserveResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"`\n\x14\x42\x61tchReserveResponse\x12H\n\x07results\x18\x01 \x03(\x0b\x32#.perron.api.quotas.v1.ReserveResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results\"\xfc\x01\n\rSettleRequest\x12L\n\x0forganization_id\x18\x01 \x01(\tB#\xbaH r\x1e\x32\x1c^org_[0-9a-hjkmnp-tv-z]{26}$R\x0eorganizationId\x12J\n\x0ereservation_id\x18\x02 \x01(\tB#\xbaH r\x1e\x32\x1c^res_[0-9a-hjkmnp-tv-z]{26}$R\rreservationId\x12%\n\x06tokens\x18\x03 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x00R\x06tokens\x12*\n\x0ctrace_parent\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"r\n\x0eSettleResponse\x12\x16\n\x06tokens\x18\x01 \x01(\x03R\x06tokens\x12\'\n\x0frefunded_tokens\x18\x02 \x01(\x03R\x0erefundedTokens\x12\x1f\n\x0b\x64\x65\x62t_tokens\x18\x03 \x01(\x03R\ndebtTokens\"a\n\x12\x42\x61tchSettleRequest\x12K\n\x05items\x18\x01 \x03(\x0b\x32#.perron.api.quotas.v1.SettleRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"\x89\x01\n\x0cSettleResult\x12\x42\n\x08response\x18\x01 \x01(\x0b\x32$.perron.api.quotas.v1.SettleResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"^\n\x13\x42\x61tchSettleResponse\x12G\n\x07results\x18\x01 \x03(\x0b\x32\".perron.api.quotas.v1.SettleResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results\"\xaa\x01\n\x0eReleaseRequest\x12L\n\x0forganization_id\x18\x01 \x01(\tB#\xbaH r\x1e\x32\x1c^org_[0-9a-hjkmnp-tv-z]{26}$R\x0eorganizationId\x12J\n\x0ereservation_id\x18\x02 \x01(\tB#\xbaH r\x1e\x32\x1c^res_[0-9a-hjkmnp-tv-z]{26}$R\rreservationId\"\x11\n\x0fReleaseResponse*a\n\x0bReserveMode\x12\x1c\n\x18RESERVE_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13RESERVE_MODE_NORMAL\x10\x01\x12\x1b\n\x17RESERVE_MODE_CHECK_ONLY\x10\x02\x32\xc9\x04\n\x0cQuotaService\x12o\n\x07Reserve\x12$.perron.api.quotas.v1.ReserveRequest\x1a%.perron.api.quotas.v1.ReserveResponse\"\x17\xba\xe1\x18\x0f\"\r\n\tadmission\x10\x01\xc0\xe1\x18\x01\x12~\n\x0c\x42\x61tchReserve\x12).perron.api.quotas.v1.BatchReserveRequest\x1a*.perron.api.quotas.v1.BatchReserveResponse\"\x17\xba\xe1\x18\x0f\"\r\n\tadmission\x10\x01\xc0\xe1\x18\x01\x12\x66\n\x06Settle\x12#.perron.api.quotas.v1.SettleRequest\x1a$.perron.api.quotas.v1.SettleResponse\"\x11\xba\xe1\x18\r\"\x0b\n\tadmission\x12u\n\x0b\x42\x61tchSettle\x12(.perron.api.quotas.v1.BatchSettleRequest\x1a).perron.api.quotas.v1.BatchSettleResponse\"\x11\xba\xe1\x18\r\"\x0b\n\tadmission\x12i\n\x07Release\x12$.perron.api.quotas.v1.ReleaseRequest\x1a%.perron.api.quotas.v1.ReleaseResponse\"\x11\xba\xe1\x18\r\"\x0b\n\tadmissionB?\n\x18\x64\x65v.perron.api.quotas.v1P\x01Z!perron.dev/api/quotas/v1;quotasv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(perron/api/quotas/v1/quota_service.proto\x12\x14perron.api.quotas.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!perron/api/common/v1/access.proto\x1a perron/api/quotas/v1/limit.proto\"\xc3\x03\n\x0eReserveRequest\x12)\n\x08passport\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80@R\x08passport\x12\x38\n\x05model\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Za-z0-9._:/@+-]{1,128}$R\x05model\x12\'\n\x08requests\x18\x03 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\xc0\x84=(\x01R\x08requests\x12%\n\x06tokens\x18\x04 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x00R\x06tokens\x12=\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\x03ttl\x12?\n\x04mode\x18\x06 \x01(\x0e\x32!.perron.api.quotas.v1.ReserveModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12P\n\nrequest_id\x18\x07 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\x12*\n\x0ctrace_parent\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"\xbe\x01\n\x0fReserveResponse\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12G\n\x08statuses\x18\x03 \x03(\x0b\x32!.perron.api.quotas.v1.LimitStatusB\x08\xbaH\x05\x92\x01\x02\x10<R\x08statuses\"\xc6\x03\n\x0bReserveItem\x12/\n\x0epassport_index\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x10\x80\x01R\rpassportIndex\x12\x38\n\x05model\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[A-Za-z0-9._:/@+-]{1,128}$R\x05model\x12\'\n\x08requests\x18\x03 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\xc0\x84=(\x01R\x08requests\x12%\n\x06tokens\x18\x04 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x00R\x06tokens\x12=\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\x03ttl\x12?\n\x04mode\x18\x06 \x01(\x0e\x32!.perron.api.quotas.v1.ReserveModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12P\n\nrequest_id\x18\x07 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\x12*\n\x0ctrace_parent\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"\x95\x01\n\x13\x42\x61tchReserveRequest\x12\x33\n\tpassports\x18\x01 \x03(\tB\x15\x80\x01\x01\xbaH\x0f\x92\x01\x0c\x08\x01\x10\x80\x01\"\x05r\x03\x18\x80@R\tpassports\x12I\n\x05items\x18\x02 \x03(\x0b\x32!.perron.api.quotas.v1.ReserveItemB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"\x8b\x01\n\rReserveResult\x12\x43\n\x08response\x18\x01 \x01(\x0b\x32%.perron.api.quotas.v1.ReserveResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"`\n\x14\x42\x61tchReserveResponse\x12H\n\x07results\x18\x01 \x03(\x0b\x32#.perron.api.quotas.v1.ReserveResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results\"\xfc\x01\n\rSettleRequest\x12L\n\x0forganization_id\x18\x01 \x01(\tB#\xbaH r\x1e\x32\x1c^org_[0-9a-hjkmnp-tv-z]{26}$R\x0eorganizationId\x12J\n\x0ereservation_id\x18\x02 \x01(\tB#\xbaH r\x1e\x32\x1c^res_[0-9a-hjkmnp-tv-z]{26}$R\rreservationId\x12%\n\x06tokens\x18\x03 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x00R\x06tokens\x12*\n\x0ctrace_parent\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"r\n\x0eSettleResponse\x12\x16\n\x06tokens\x18\x01 \x01(\x03R\x06tokens\x12\'\n\x0frefunded_tokens\x18\x02 \x01(\x03R\x0erefundedTokens\x12\x1f\n\x0b\x64\x65\x62t_tokens\x18\x03 \x01(\x03R\ndebtTokens\"a\n\x12\x42\x61tchSettleRequest\x12K\n\x05items\x18\x01 \x03(\x0b\x32#.perron.api.quotas.v1.SettleRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"\x89\x01\n\x0cSettleResult\x12\x42\n\x08response\x18\x01 \x01(\x0b\x32$.perron.api.quotas.v1.SettleResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"^\n\x13\x42\x61tchSettleResponse\x12G\n\x07results\x18\x01 \x03(\x0b\x32\".perron.api.quotas.v1.SettleResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results\"\xaa\x01\n\x0eReleaseRequest\x12L\n\x0forganization_id\x18\x01 \x01(\tB#\xbaH r\x1e\x32\x1c^org_[0-9a-hjkmnp-tv-z]{26}$R\x0eorganizationId\x12J\n\x0ereservation_id\x18\x02 \x01(\tB#\xbaH r\x1e\x32\x1c^res_[0-9a-hjkmnp-tv-z]{26}$R\rreservationId\"\x11\n\x0fReleaseResponse*a\n\x0bReserveMode\x12\x1c\n\x18RESERVE_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13RESERVE_MODE_NORMAL\x10\x01\x12\x1b\n\x17RESERVE_MODE_CHECK_ONLY\x10\x02\x32\xc5\x04\n\x0cQuotaService\x12o\n\x07Reserve\x12$.perron.api.quotas.v1.ReserveRequest\x1a%.perron.api.quotas.v1.ReserveResponse\"\x17\xba\xe1\x18\x0f\"\r\n\tadmission\x10\x01\xc0\xe1\x18\x01\x12z\n\x0c\x42\x61tchReserve\x12).perron.api.quotas.v1.BatchReserveRequest\x1a*.perron.api.quotas.v1.BatchReserveResponse\"\x13\xba\xe1\x18\x0f\"\r\n\tadmission\x10\x01\x12\x66\n\x06Settle\x12#.perron.api.quotas.v1.SettleRequest\x1a$.perron.api.quotas.v1.SettleResponse\"\x11\xba\xe1\x18\r\"\x0b\n\tadmission\x12u\n\x0b\x42\x61tchSettle\x12(.perron.api.quotas.v1.BatchSettleRequest\x1a).perron.api.quotas.v1.BatchSettleResponse\"\x11\xba\xe1\x18\r\"\x0b\n\tadmission\x12i\n\x07Release\x12$.perron.api.quotas.v1.ReleaseRequest\x1a%.perron.api.quotas.v1.ReleaseResponse\"\x11\xba\xe1\x18\r\"\x0b\n\tadmissionB?\n\x18\x64\x65v.perron.api.quotas.v1P\x01Z!perron.dev/api/quotas/v1;quotasv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,7 +55,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESERVEREQUEST'].fields_by_name['trace_parent']._loaded_options = None
   _globals['_RESERVEREQUEST'].fields_by_name['trace_parent']._serialized_options = b'\272H\004r\002\030@'
   _globals['_RESERVERESPONSE'].fields_by_name['statuses']._loaded_options = None
-  _globals['_RESERVERESPONSE'].fields_by_name['statuses']._serialized_options = b'\272H\006\222\001\003\020\330\004'
+  _globals['_RESERVERESPONSE'].fields_by_name['statuses']._serialized_options = b'\272H\005\222\001\002\020<'
   _globals['_RESERVEITEM'].fields_by_name['passport_index']._loaded_options = None
   _globals['_RESERVEITEM'].fields_by_name['passport_index']._serialized_options = b'\272H\005*\003\020\200\001'
   _globals['_RESERVEITEM'].fields_by_name['model']._loaded_options = None
@@ -97,41 +97,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUOTASERVICE'].methods_by_name['Reserve']._loaded_options = None
   _globals['_QUOTASERVICE'].methods_by_name['Reserve']._serialized_options = b'\272\341\030\017\"\r\n\tadmission\020\001\300\341\030\001'
   _globals['_QUOTASERVICE'].methods_by_name['BatchReserve']._loaded_options = None
-  _globals['_QUOTASERVICE'].methods_by_name['BatchReserve']._serialized_options = b'\272\341\030\017\"\r\n\tadmission\020\001\300\341\030\001'
+  _globals['_QUOTASERVICE'].methods_by_name['BatchReserve']._serialized_options = b'\272\341\030\017\"\r\n\tadmission\020\001'
   _globals['_QUOTASERVICE'].methods_by_name['Settle']._loaded_options = None
   _globals['_QUOTASERVICE'].methods_by_name['Settle']._serialized_options = b'\272\341\030\r\"\013\n\tadmission'
   _globals['_QUOTASERVICE'].methods_by_name['BatchSettle']._loaded_options = None
   _globals['_QUOTASERVICE'].methods_by_name['BatchSettle']._serialized_options = b'\272\341\030\r\"\013\n\tadmission'
   _globals['_QUOTASERVICE'].methods_by_name['Release']._loaded_options = None
   _globals['_QUOTASERVICE'].methods_by_name['Release']._serialized_options = b'\272\341\030\r\"\013\n\tadmission'
-  _globals['_RESERVEMODE']._serialized_start=2649
-  _globals['_RESERVEMODE']._serialized_end=2746
+  _globals['_RESERVEMODE']._serialized_start=2648
+  _globals['_RESERVEMODE']._serialized_end=2745
   _globals['_RESERVEREQUEST']._serialized_start=255
   _globals['_RESERVEREQUEST']._serialized_end=706
   _globals['_RESERVERESPONSE']._serialized_start=709
-  _globals['_RESERVERESPONSE']._serialized_end=900
-  _globals['_RESERVEITEM']._serialized_start=903
-  _globals['_RESERVEITEM']._serialized_end=1357
-  _globals['_BATCHRESERVEREQUEST']._serialized_start=1360
-  _globals['_BATCHRESERVEREQUEST']._serialized_end=1509
-  _globals['_RESERVERESULT']._serialized_start=1512
-  _globals['_RESERVERESULT']._serialized_end=1651
-  _globals['_BATCHRESERVERESPONSE']._serialized_start=1653
-  _globals['_BATCHRESERVERESPONSE']._serialized_end=1749
-  _globals['_SETTLEREQUEST']._serialized_start=1752
-  _globals['_SETTLEREQUEST']._serialized_end=2004
-  _globals['_SETTLERESPONSE']._serialized_start=2006
-  _globals['_SETTLERESPONSE']._serialized_end=2120
-  _globals['_BATCHSETTLEREQUEST']._serialized_start=2122
-  _globals['_BATCHSETTLEREQUEST']._serialized_end=2219
-  _globals['_SETTLERESULT']._serialized_start=2222
-  _globals['_SETTLERESULT']._serialized_end=2359
-  _globals['_BATCHSETTLERESPONSE']._serialized_start=2361
-  _globals['_BATCHSETTLERESPONSE']._serialized_end=2455
-  _globals['_RELEASEREQUEST']._serialized_start=2458
-  _globals['_RELEASEREQUEST']._serialized_end=2628
-  _globals['_RELEASERESPONSE']._serialized_start=2630
-  _globals['_RELEASERESPONSE']._serialized_end=2647
-  _globals['_QUOTASERVICE']._serialized_start=2749
-  _globals['_QUOTASERVICE']._serialized_end=3334
+  _globals['_RESERVERESPONSE']._serialized_end=899
+  _globals['_RESERVEITEM']._serialized_start=902
+  _globals['_RESERVEITEM']._serialized_end=1356
+  _globals['_BATCHRESERVEREQUEST']._serialized_start=1359
+  _globals['_BATCHRESERVEREQUEST']._serialized_end=1508
+  _globals['_RESERVERESULT']._serialized_start=1511
+  _globals['_RESERVERESULT']._serialized_end=1650
+  _globals['_BATCHRESERVERESPONSE']._serialized_start=1652
+  _globals['_BATCHRESERVERESPONSE']._serialized_end=1748
+  _globals['_SETTLEREQUEST']._serialized_start=1751
+  _globals['_SETTLEREQUEST']._serialized_end=2003
+  _globals['_SETTLERESPONSE']._serialized_start=2005
+  _globals['_SETTLERESPONSE']._serialized_end=2119
+  _globals['_BATCHSETTLEREQUEST']._serialized_start=2121
+  _globals['_BATCHSETTLEREQUEST']._serialized_end=2218
+  _globals['_SETTLERESULT']._serialized_start=2221
+  _globals['_SETTLERESULT']._serialized_end=2358
+  _globals['_BATCHSETTLERESPONSE']._serialized_start=2360
+  _globals['_BATCHSETTLERESPONSE']._serialized_end=2454
+  _globals['_RELEASEREQUEST']._serialized_start=2457
+  _globals['_RELEASEREQUEST']._serialized_end=2627
+  _globals['_RELEASERESPONSE']._serialized_start=2629
+  _globals['_RELEASERESPONSE']._serialized_end=2646
+  _globals['_QUOTASERVICE']._serialized_start=2748
+  _globals['_QUOTASERVICE']._serialized_end=3329
 # @@protoc_insertion_point(module_scope)

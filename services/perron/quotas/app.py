@@ -1,0 +1,101 @@
+"""Quotas, composed."""
+
+import time
+
+import uuid_utils
+
+from perron.api.common.v1 import audit_service_pb2_grpc, event_service_pb2_grpc
+from perron.api.quotas.v1 import limit_service_pb2_grpc, quota_service_pb2_grpc, usage_service_pb2_grpc
+from perron.chassis.audit import AuditTrail
+from perron.chassis.audit_servicer import AuditServicer
+from perron.chassis.channels import Peer
+from perron.chassis.clock import Clock, SystemClock
+from perron.chassis.consumer import Consumer
+from perron.chassis.database import Database, Transaction
+from perron.chassis.event_servicer import EventServicer
+from perron.chassis.events import Event
+from perron.chassis.ids import new_id
+from perron.chassis.leases import Leases
+from perron.chassis.paging import Pages
+from perron.chassis.server import Application
+from perron.chassis.verification import IdentityKeys, IdentityPassports
+from perron.quotas.limit_servicer import LimitServicer
+from perron.quotas.limits import Limits, read_tiers
+from perron.quotas.quota_servicer import QuotaServicer
+from perron.quotas.reservations import Reservations
+from perron.quotas.settings import Settings
+from perron.quotas.steady_time import SteadyTime
+from perron.quotas.store import Store
+from perron.quotas.targets import Targets
+from perron.quotas.usage import Usage
+from perron.quotas.usage_servicer import UsageServicer
+from perron.quotas.workspaces import IdentityWorkspaces
+
+REVISION = "0001"
+
+
+def build(settings: Settings, *, clock: Clock | None = None) -> Application:
+    """Composes the service; `clock` replaces every clock in tests. Raises SetupError for what cannot work."""
+    limits = Limits(read_tiers(settings.tiers_file))
+    secret = settings.read_secret("key_file")
+    database = Database(settings.database_url, clock=clock)
+    identity = Peer("identity", settings.identity_target, secret.decode(), ca_file=settings.peer_ca_file)
+    keys = IdentityKeys(identity)
+    wall = clock or SystemClock()
+    pages = Pages(secret)
+    trail = AuditTrail(database, wall)
+
+    steady = SteadyTime(clock.now_us if clock is not None else _steady_us)
+    quotas = QuotaServicer(database, Reservations(limits, steady, new_id), lambda: uuid_utils.uuid7().bytes)
+    usage = Usage(limits)
+    targets = Targets(database, IdentityWorkspaces(identity))
+    events = EventServicer(database, pages)
+    return Application(
+        "quotas",
+        settings,
+        servicers=[
+            (
+                quota_service_pb2_grpc.add_QuotaServiceServicer_to_server,
+                quotas,
+                "perron.api.quotas.v1.QuotaService",
+            ),
+            (
+                limit_service_pb2_grpc.add_LimitServiceServicer_to_server,
+                LimitServicer(database, limits, usage, targets),
+                "perron.api.quotas.v1.LimitService",
+            ),
+            (
+                usage_service_pb2_grpc.add_UsageServiceServicer_to_server,
+                UsageServicer(database, usage, targets, pages),
+                "perron.api.quotas.v1.UsageService",
+            ),
+            (
+                audit_service_pb2_grpc.add_AuditServiceServicer_to_server,
+                AuditServicer(database, pages),
+                "perron.api.common.v1.AuditService",
+            ),
+            (
+                event_service_pb2_grpc.add_EventServiceServicer_to_server,
+                events,
+                "perron.api.common.v1.EventService",
+            ),
+        ],
+        verifier=keys,
+        passports=IdentityPassports(identity, wall),
+        databases=[database],
+        revision=REVISION,
+        peers=[identity],
+        background=[Consumer(database, Leases(database), identity, _follow_identity).run],
+        closers=[quotas.aclose, keys.aclose],
+        audit_trail=trail,
+    )
+
+
+def _steady_us() -> int:
+    return time.monotonic_ns() // 1000
+
+
+def _follow_identity(tx: Transaction, event: Event) -> None:
+    """Buries what identity deleted for good, so that nothing late reserves for it."""
+    if event.kind == "workspace.deleted":
+        Store(tx).bury(event.organization_id, event.workspace_id)
