@@ -6,7 +6,6 @@ quotas lacks.
 
 import importlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from perron.chassis.errors import SetupError
@@ -77,8 +76,7 @@ def _documents(settings: Any) -> Any:
 
 
 def _tiers(settings: Any) -> Any:
-    limits = importlib.import_module("perron.quotas.limits")
-    return limits.read_tiers(Path(settings.tiers_file) if settings.tiers_file else limits.DEFAULT_FILE)
+    return importlib.import_module("perron.quotas.limits").read_tiers(settings.tiers_file)
 
 
 def _rules(settings: Any) -> Any:

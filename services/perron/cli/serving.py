@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from perron.cli import migrate as migrations
+from perron.chassis.migrations import runner
 from perron.cli import output
 from perron.cli.connection import folder
 from perron.cli.output import AsJson
@@ -75,8 +75,9 @@ def migrate(
     for name in (service,) if service else STORES:
         settings = importlib.import_module(f"perron.{name}.settings").Settings.load()
         with output.notes.status(f"migrating {name}"):
-            rows.append({"service": name, "revision": migrations.migrate(name, settings.database_url)})
-    output.show_list(rows, ("service", "revision"), as_json=as_json, empty="")
+            done = runner.migrate(name, settings.database_url)
+        rows.append({"service": name, "before": done.before or "empty", "now": done.after})
+    output.show_list(rows, ("service", "before", "now"), as_json=as_json, empty="")
 
 
 def _announce(suite: Suite, *, as_json: bool) -> None:

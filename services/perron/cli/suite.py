@@ -21,7 +21,8 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from perron.chassis.errors import SetupError
-from perron.cli import migrate, minting
+from perron.chassis.migrations import runner
+from perron.cli import minting
 
 # In the order in which they are shown; the number is added to the first port.
 PORT_OFFSETS: Mapping[str, int] = {"admission": 0, "identity": 1, "quotas": 2, "governance": 3}
@@ -102,7 +103,7 @@ class Suite:
         for name in STORES:
             if name in self._services:
                 self._progress(f"migrating {name}")
-                migrate.migrate(name, self._database_url(name))
+                runner.migrate(name, self._database_url(name))
         self._progress("starting identity")
         self._launch("identity")
         self._await_serving(("identity",))
