@@ -48,9 +48,8 @@ def main(wanted: list[str]) -> int:
         print(f"{name:26} {value:10.2f}")
     budgets.write(figures, notes, stores.ROOT / "var" / "bench.json")
     missed = [figure.name for figure in figures if not figure.is_met]
-    print(
-        f"\n{len(figures)} measured, {len(missed)} missed, in {time.monotonic() - begin:.0f} s; var/bench.json has them"
-    )
+    took = time.monotonic() - begin
+    print(f"\n{len(figures)} measured, {len(missed)} missed, in {took:.0f} s; var/bench.json has them")
     return 1 if missed else 0
 
 

@@ -63,7 +63,7 @@ def size(folder: Path) -> int:
 
 
 def _fill(path: Path, rows: int) -> None:
-    """Adds clones of customers' keys, each with an id and a random digest of its own, until there are so many."""
+    """Adds clones of customers' keys, each with an id and a random digest of its own."""
     store = sqlite3.connect(path)
     store.execute("PRAGMA journal_mode=WAL")
     store.execute("PRAGMA synchronous=OFF")

@@ -25,7 +25,7 @@ EVERYBODY, ONE, ANOTHER = "everybody.json", "one.json", "another.json"
 
 
 def populate(suite: Suite) -> None:
-    """Makes the tenants and writes the secrets of their keys beside the stores: all, and those of two organizations."""
+    """Makes the tenants and writes their keys beside the stores: all, and those of two organizations."""
     by_organization = asyncio.run(_populate(suite.endpoints["identity"], suite.operator_key))
     everybody = [secret for secrets in by_organization for secret in secrets]
     for name, secrets in ((EVERYBODY, everybody), (ONE, by_organization[0]), (ANOTHER, by_organization[1])):

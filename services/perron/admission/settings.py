@@ -38,7 +38,7 @@ class Settings(ServiceSettings):
     )
 
     def sealing_keys(self) -> list[bytes]:
-        """Reads the keys, or draws one for a first start; raises SetupError for a file that holds anything else."""
+        """Reads the keys, or draws one at a first start; raises SetupError for a file of another form."""
         if self.sealing_key_file:
             _draw_key(Path(self.sealing_key_file))
         lines = self.read_secret("sealing_key_file").split()
