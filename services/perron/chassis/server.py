@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
-from perron.chassis import schema, telemetry
+from perron.chassis import exporters, schema, telemetry
 from perron.chassis.errors import PerronError, SetupError
 from perron.chassis.health import HealthServicer
 from perron.chassis.interceptors import access, deadline, errors, load, validation
@@ -278,7 +278,7 @@ def run(settings_class: type[ServiceSettings], build: Callable[[Any], Applicatio
 
 
 async def _serve(name: str, settings: ServiceSettings, build: Callable[[Any], Application]) -> None:
-    end_telemetry = telemetry.start(
+    end_telemetry = exporters.start(
         name, ratio=settings.trace_ratio, trace_file=settings.trace_file, level=settings.log_level
     )
     application = build(settings)

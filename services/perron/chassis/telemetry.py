@@ -1,4 +1,4 @@
-"""Traces, metrics and logs: OTLP where an endpoint is set, else spans into one capped local file.
+"""Traces, metrics and logs of one call, as the code writes them; `exporters` sends them somewhere.
 
 A caller's trace follows its item through every batch. Where several callers share a batch, the work (transactions, calls to
 peers) belongs to the batch's own trace, and each sampled caller gets one span in its own trace, linked to the batch. What a
@@ -9,10 +9,7 @@ with its type and its stack, and the caller gets the reference.
 from __future__ import annotations
 
 import contextvars
-import logging
-import os
 import random
-import sys
 import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final
@@ -39,10 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.util.types import AttributeValue
 
-ENDPOINT_VARIABLE: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 _PARENT_LENGTH: Final = 55
@@ -94,28 +89,10 @@ class _NoScope:
 _NO_SCOPE: Final = _NoScope()
 
 
-def start(service: str, *, ratio: float, trace_file: str = "", level: str = "INFO") -> Callable[[], None]:
-    """Begin exporting as `service`; `ratio` of the traces that begin here are sampled, from 0 to 1.
-
-    Without an OTLP endpoint in the environment, spans go to `trace_file` (none: nowhere). Returns the function that
-    flushes and ends everything; it blocks for at most five seconds.
-    """
-    _start_logs(service, level)
-    ends: list[Callable[[], Any]] = []
-    endpoint = os.environ.get(ENDPOINT_VARIABLE, "")
-    if endpoint or trace_file:
-        ends.append(_start_traces(service, endpoint, trace_file))
-        _state["ratio"] = int(ratio * _RATIO_SCALE)
-    if endpoint:
-        ends.append(_start_metrics(service))
-        _state["measure"] = True
-
-    def end() -> None:
-        _state.update(ratio=0, measure=False)
-        for stop in ends:
-            stop()
-
-    return end
+def configure(*, ratio: float, measure: bool) -> None:
+    """Sample `ratio` of the traces that begin here, from 0 to 1, and record metrics if `measure`."""
+    _state["ratio"] = int(ratio * _RATIO_SCALE)
+    _state["measure"] = measure
 
 
 def logger(name: str) -> Any:  # noqa: ANN401 (structlog's own type is open)
@@ -275,64 +252,6 @@ def _trace_id() -> int:
 
 def _span_id() -> int:
     return random.getrandbits(64) or 1  # noqa: S311 (an identifier, not a secret)
-
-
-def _start_traces(service: str, endpoint: str, trace_file: str) -> Callable[[], Any]:
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 (17 MiB that a silent service never needs)
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 (as above)
-    from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased  # noqa: PLC0415 (as above)
-
-    if endpoint:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 (as above)
-
-        exporter: Any = OTLPSpanExporter()
-    else:
-        from perron.chassis.trace_file import TraceFile  # noqa: PLC0415 (as above)
-
-        exporter = TraceFile(trace_file, service)
-    processor: SpanProcessor = BatchSpanProcessor(exporter, max_queue_size=65536, max_export_batch_size=2048)
-    provider = TracerProvider(sampler=ParentBased(ALWAYS_ON), resource=_resource(service), shutdown_on_exit=False)
-    provider.add_span_processor(processor)
-    trace.set_tracer_provider(provider)
-    return provider.shutdown
-
-
-def _start_metrics(service: str) -> Callable[[], Any]:
-    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter  # noqa: PLC0415 (see above)
-    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 (see above)
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415 (see above)
-
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter(), export_interval_millis=10000)
-    provider = MeterProvider([reader], resource=_resource(service), shutdown_on_exit=False)
-    metrics.set_meter_provider(provider)
-    return provider.shutdown
-
-
-def _resource(service: str) -> Any:  # noqa: ANN401 (the SDK is imported late)
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 (see above)
-
-    return Resource.create({"service.name": f"perron-{service}", "service.instance.id": str(os.getpid())})
-
-
-def _start_logs(service: str, level: str) -> None:
-    def add_trace(_logger: object, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
-        trace_id = current_trace_id()
-        if trace_id:
-            entry["trace_id"] = trace_id
-        entry["service"] = service
-        return entry
-
-    structlog.configure(
-        processors=[
-            add_trace,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
 
 
 def now_ns() -> int:
