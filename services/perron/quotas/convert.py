@@ -6,7 +6,7 @@ answer.
 
 import functools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -95,20 +95,31 @@ def settle_command(request: quota_service_pb2.SettleRequest) -> SettleCommand:
     )
 
 
-def reserve_response(admitted: Admitted) -> quota_service_pb2.ReserveResponse:
-    """Writes the answer to an admitted call."""
-    response = quota_service_pb2.ReserveResponse(statuses=[limit_status(each) for each in admitted.statuses])
+def write_admitted(admitted: Admitted, response: quota_service_pb2.ReserveResponse) -> None:
+    """Writes the answer to an admitted call into an empty message."""
     if admitted.reservation_id:
         response.reservation_id = from_bytes("res", admitted.reservation_id)
-        response.expire_time.CopyFrom(timestamp(admitted.expire_us))
+        seconds, rest = divmod(admitted.expire_us, _SECOND_US)
+        response.expire_time.seconds = seconds
+        response.expire_time.nanos = rest * 1000
+    add = response.statuses.add
+    for limit, used, reset_us in admitted.statuses:
+        # Adding and copying costs a quarter of what building each from its parts does.
+        message = add()
+        message.CopyFrom(_unused(limit, reset_us))
+        message.remaining = max(limit.amount - used, 0)
+
+
+def reserve_results(outcomes: Iterable[Admitted | PerronError]) -> quota_service_pb2.BatchReserveResponse:
+    """Writes the answers to the calls of a batch."""
+    response = quota_service_pb2.BatchReserveResponse()
+    for outcome in outcomes:
+        result = response.results.add()
+        if isinstance(outcome, PerronError):
+            result.error.CopyFrom(status.to_status(outcome))
+        else:
+            write_admitted(outcome, result.response)
     return response
-
-
-def reserve_result(outcome: Admitted | PerronError) -> quota_service_pb2.ReserveResult:
-    """Writes the answer to one call of a batch."""
-    if isinstance(outcome, PerronError):
-        return quota_service_pb2.ReserveResult(error=status.to_status(outcome))
-    return quota_service_pb2.ReserveResult(response=reserve_response(outcome))
 
 
 def settle_response(settlement: Settlement) -> quota_service_pb2.SettleResponse:
@@ -128,12 +139,17 @@ def settle_result(outcome: Settlement | PerronError) -> quota_service_pb2.Settle
 def limit_status(status: LimitStatus) -> limit_pb2.LimitStatus:
     """Writes where a limit stands."""
     limit, used, reset_us = status
-    remaining = limit.amount - used
-    if reset_us:
-        return limit_pb2.LimitStatus(
-            limit=limit_message(limit), remaining=max(remaining, 0), reset_time=timestamp(reset_us)
-        )
-    return limit_pb2.LimitStatus(limit=limit_message(limit), remaining=max(remaining, 0))
+    message = limit_pb2.LimitStatus()
+    message.CopyFrom(_unused(limit, reset_us))
+    message.remaining = max(limit.amount - used, 0)
+    return message
+
+
+@functools.lru_cache(maxsize=20_000)
+def _unused(limit: Limit, reset_us: int) -> limit_pb2.LimitStatus:
+    """Writes a status but for what remains; sub-buckets end at few instants, so most calls share theirs."""
+    reset_time = timestamp(reset_us) if reset_us else None
+    return limit_pb2.LimitStatus(limit=limit_message(limit), reset_time=reset_time)
 
 
 @functools.lru_cache(maxsize=20_000)
@@ -149,9 +165,8 @@ def limit_message(limit: Limit) -> limit_pb2.Limit:
     )
 
 
-@functools.lru_cache(maxsize=5000)
 def timestamp(instant_us: int) -> Timestamp:
-    """Writes an instant; sub-buckets end at few of them, so most calls of a batch share theirs."""
+    """Writes an instant."""
     seconds, rest = divmod(instant_us, _SECOND_US)
     return Timestamp(seconds=seconds, nanos=rest * 1000)
 

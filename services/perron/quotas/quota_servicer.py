@@ -55,7 +55,9 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         caller = current_call().caller
         assert caller.passport is not None  # the contract demands it
         command = convert.reserve_command(request, caller.passport, caller.key_id, self._new_raw_id)
-        return convert.reserve_response(await self._reserves.submit(command))
+        response = pb.ReserveResponse()
+        convert.write_admitted(await self._reserves.submit(command), response)
+        return response
 
     async def BatchReserve(
         self, request: pb.BatchReserveRequest, context: _Context
@@ -63,7 +65,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         """Admits many calls."""
         caller = current_call().caller
         outcomes = await _submit(request.items, lambda item: self._command(item, caller), self._reserves)
-        return pb.BatchReserveResponse(results=map(convert.reserve_result, outcomes))
+        return convert.reserve_results(outcomes)
 
     async def Settle(self, request: pb.SettleRequest, context: _Context) -> pb.SettleResponse:
         """Settles one reservation."""

@@ -11,7 +11,7 @@ reservation to expire.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from perron.chassis.errors import PerronError
 from perron.chassis.ids import IdSource
@@ -42,13 +42,8 @@ LATE_US: Final = 86_400_000_000
 _TOKENS: Final = Metric.TOKENS.value
 
 
-class _Charge(NamedTuple):
-    """One limit that binds a call, where it counts, and what the call costs there."""
-
-    counters: Counters
-    limit: Limit
-    counter: Counter
-    cost: int
+_Charge = tuple[Counters, Limit, Counter, int]
+"""One limit that binds a call: the row and the counter it counts in, and what the call costs there."""
 
 
 class Reservations:
@@ -214,7 +209,7 @@ class _ReserveBatch:
                 key = limit.key
                 counter = counters.counter(key)
                 cost = command.tokens if key.metric == _TOKENS else command.requests
-                charge = _Charge(counters, limit, counter, cost)
+                charge = (counters, limit, counter, cost)
                 charges.append(charge)
                 if counter.total + cost > limit.amount:
                     refusals.append(charge)

@@ -188,7 +188,7 @@ class Store(Mutations):
         }
 
     def _fetch(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
-        return list(self.tx.driver_execute(sql, parameters))
+        return list(self.tx.driver_execute(sql, parameters).fetchall())
 
     def _each(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:

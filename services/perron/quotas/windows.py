@@ -18,6 +18,7 @@ What a newcomer gets wrong: a counter knows no amount. Changing a limit touches 
 charges one has compared its total before, at the same instant and under the same lock.
 """
 
+import functools
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Final
@@ -40,28 +41,26 @@ class Window(IntEnum):
     MONTH = 5
 
 
-_LENGTHS_US: Final = {
-    Window.SECOND: 1_000_000,
-    Window.MINUTE: 60_000_000,
-    Window.HOUR: 3_600_000_000,
-    Window.DAY: 86_400_000_000,
-}
+# By the window's value; months have no one length.
+_LENGTHS_US: Final = (0, 1_000_000, 60_000_000, 3_600_000_000, 86_400_000_000)
+_MONTH: Final = Window.MONTH.value
 
 
 def bucket_at(window: int, instant_us: int) -> int:
     """Returns the number of the sub-bucket that an instant lies in; of the month, for months."""
-    if window == Window.MONTH:
+    if window == _MONTH:
         instant = _EPOCH + timedelta(microseconds=instant_us)
         return instant.year * 12 + instant.month - 1
-    return instant_us * SUB_BUCKETS // _LENGTHS_US[Window(window)]
+    return instant_us * SUB_BUCKETS // _LENGTHS_US[window]
 
 
+@functools.lru_cache(maxsize=4096)
 def leaves_us(window: int, bucket: int) -> int:
     """Returns the first microsecond at which what was charged in a sub-bucket no longer counts."""
-    if window == Window.MONTH:
+    if window == _MONTH:
         year, month = divmod(bucket + 1, 12)
         return (datetime(year, month + 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
-    return -(-(bucket + SUB_BUCKETS + 1) * _LENGTHS_US[Window(window)] // SUB_BUCKETS)
+    return -(-(bucket + SUB_BUCKETS + 1) * _LENGTHS_US[window] // SUB_BUCKETS)
 
 
 class Instant:
@@ -93,7 +92,7 @@ class Counter(msgspec.Struct, array_like=True, gc=False):
     def move_to(self, now: Instant) -> None:
         """Drops what no longer counts."""
         oldest = now.buckets[self.window]
-        if self.window != Window.MONTH:
+        if self.window != _MONTH:
             oldest -= SUB_BUCKETS
         gone = oldest - self.first
         if gone <= 0:
