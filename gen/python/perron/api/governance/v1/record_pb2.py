@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from perron.api.governance.v1 import decision_pb2 as perron_dot_api_dot_governance_dot_v1_dot_decision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%perron/api/governance/v1/record.proto\x12\x18perron.api.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'perron/api/governance/v1/decision.proto\"\x8b\x04\n\x06Record\x12\x1b\n\trecord_id\x18\x01 \x01(\tR\x08recordId\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tR\ndecisionId\x12\'\n\x0forganization_id\x18\x03 \x01(\tR\x0eorganizationId\x12!\n\x0cworkspace_id\x18\x04 \x01(\tR\x0bworkspaceId\x12\x14\n\x05model\x18\x05 \x01(\tR\x05model\x12\x19\n\x08\x61gent_id\x18\x06 \x01(\tR\x07\x61gentId\x12#\n\ragent_version\x18\x07 \x01(\x05R\x0c\x61gentVersion\x12!\n\x0c\x64\x61ta_subject\x18\x08 \x01(\tR\x0b\x64\x61taSubject\x12;\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12P\n\x0bpermissions\x18\n \x03(\x0b\x32$.perron.api.governance.v1.PermissionB\x08\xbaH\x05\x92\x01\x02\x10\x04R\x0bpermissions\x12+\n\x11training_eligible\x18\x0b \x01(\x08R\x10trainingEligible\x12\x1f\n\x0binput_bytes\x18\x0c \x01(\x03R\ninputBytes\x12!\n\x0coutput_bytes\x18\r \x01(\x03R\x0boutputBytes*\xf2\x01\n\rDiscardReason\x12\x1e\n\x1a\x44ISCARD_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x44ISCARD_REASON_ZERO_RETENTION\x10\x01\x12%\n!DISCARD_REASON_SUBSCRIPTION_ENDED\x10\x02\x12\x1d\n\x19\x44ISCARD_REASON_NO_PURPOSE\x10\x03\x12\x1a\n\x16\x44ISCARD_REASON_EXPIRED\x10\x04\x12\x1d\n\x19\x44ISCARD_REASON_TOMBSTONED\x10\x05\x12\x1d\n\x19\x44ISCARD_REASON_TERMINATED\x10\x06\x42K\n\x1c\x64\x65v.perron.api.governance.v1P\x01Z)perron.dev/api/governance/v1;governancev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%perron/api/governance/v1/record.proto\x12\x18perron.api.governance.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'perron/api/governance/v1/decision.proto\"\x90\x04\n\x06Record\x12\x1b\n\trecord_id\x18\x01 \x01(\tR\x08recordId\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tR\ndecisionId\x12\'\n\x0forganization_id\x18\x03 \x01(\tR\x0eorganizationId\x12!\n\x0cworkspace_id\x18\x04 \x01(\tR\x0bworkspaceId\x12\x14\n\x05model\x18\x05 \x01(\tR\x05model\x12\x19\n\x08\x61gent_id\x18\x06 \x01(\tR\x07\x61gentId\x12#\n\ragent_version\x18\x07 \x01(\x05R\x0c\x61gentVersion\x12&\n\x0c\x64\x61ta_subject\x18\x08 \x01(\tB\x03\x80\x01\x01R\x0b\x64\x61taSubject\x12;\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12P\n\x0bpermissions\x18\n \x03(\x0b\x32$.perron.api.governance.v1.PermissionB\x08\xbaH\x05\x92\x01\x02\x10\x04R\x0bpermissions\x12+\n\x11training_eligible\x18\x0b \x01(\x08R\x10trainingEligible\x12\x1f\n\x0binput_bytes\x18\x0c \x01(\x03R\ninputBytes\x12!\n\x0coutput_bytes\x18\r \x01(\x03R\x0boutputBytes*\xf2\x01\n\rDiscardReason\x12\x1e\n\x1a\x44ISCARD_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x44ISCARD_REASON_ZERO_RETENTION\x10\x01\x12%\n!DISCARD_REASON_SUBSCRIPTION_ENDED\x10\x02\x12\x1d\n\x19\x44ISCARD_REASON_NO_PURPOSE\x10\x03\x12\x1a\n\x16\x44ISCARD_REASON_EXPIRED\x10\x04\x12\x1d\n\x19\x44ISCARD_REASON_TOMBSTONED\x10\x05\x12\x1d\n\x19\x44ISCARD_REASON_TERMINATED\x10\x06\x42K\n\x1c\x64\x65v.perron.api.governance.v1P\x01Z)perron.dev/api/governance/v1;governancev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perron.api.governance.v1.re
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\034dev.perron.api.governance.v1P\001Z)perron.dev/api/governance/v1;governancev1'
+  _globals['_RECORD'].fields_by_name['data_subject']._loaded_options = None
+  _globals['_RECORD'].fields_by_name['data_subject']._serialized_options = b'\200\001\001'
   _globals['_RECORD'].fields_by_name['permissions']._loaded_options = None
   _globals['_RECORD'].fields_by_name['permissions']._serialized_options = b'\272H\005\222\001\002\020\004'
-  _globals['_DISCARDREASON']._serialized_start=697
-  _globals['_DISCARDREASON']._serialized_end=939
+  _globals['_DISCARDREASON']._serialized_start=702
+  _globals['_DISCARDREASON']._serialized_end=944
   _globals['_RECORD']._serialized_start=171
-  _globals['_RECORD']._serialized_end=694
+  _globals['_RECORD']._serialized_end=699
 # @@protoc_insertion_point(module_scope)

@@ -48,7 +48,7 @@ class PutRequest(_message.Message):
     agent_id: _builtins.str
     """The agent that was asked. Default: none."""
     agent_version: _builtins.int
-    """The version of the agent, from 1. Default: 0, for a bare model."""
+    """The version of the agent, 1 to 1,000,000,000. Default: 0, for a bare model."""
     trace_parent: _builtins.str
     """W3C traceparent of the item's own trace. At most 64 characters. Default: none."""
     def __init__(
