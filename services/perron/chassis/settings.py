@@ -133,7 +133,7 @@ class ServiceSettings(BaseSettings):
         prefix = cls._prefix()
         given: dict[str, Any] = {}
         for name, value in environ.items():
-            field = name.removeprefix(prefix).lower()
+            field = name.removeprefix(prefix).lower() if name.isupper() else ""
             if name == "PERRON_PLAINTEXT":
                 given["plaintext"] = value
             elif not name.startswith(prefix):
@@ -208,7 +208,8 @@ def split_address(address: str) -> tuple[str, str]:
 
 def refuse_to_start(service: str, problem: str) -> NoReturn:
     """Writes one line on standard error and ends the process with exit code 2."""
-    line = " ".join(f"perron {service}: {problem}".split())
+    words = " ".join(f"perron {service}: {problem}".split())
+    line = "".join(character if character.isprintable() else "?" for character in words)
     print(line, file=sys.stderr)  # noqa: T201 (there is no log yet)
     raise SystemExit(2)
 
