@@ -1,0 +1,32 @@
+"""Batches on the wire: each item is checked and read by itself, the sound ones are submitted together."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from perron.chassis.batcher import Batcher
+from perron.chassis.errors import PerronError
+from perron.chassis.interceptors.validation import check
+
+_Item = TypeVar("_Item", bound=Message)
+_Command = TypeVar("_Command")
+_Result = TypeVar("_Result")
+
+
+async def answer(
+    items: Iterable[_Item], read: Callable[[_Item], _Command], batcher: Batcher[_Command, _Result]
+) -> list[_Result | PerronError]:
+    """Returns the result or refusal of each item, in their order. `read` may raise the refusal of an item."""
+    refused: list[PerronError | None] = []
+    commands: list[_Command] = []
+    for item in items:
+        refusal: PerronError | None = check(item)
+        if refusal is None:
+            try:
+                commands.append(read(item))
+            except PerronError as error:
+                refusal = error
+        refused.append(refusal)
+    answered = iter(await batcher.submit_many(commands))
+    return [next(answered) if refusal is None else refusal for refusal in refused]

@@ -1,0 +1,181 @@
+"""Decisions: what may happen to one piece of data, said once and stored before it is answered.
+
+The judgement itself is a pure function of the case. The directives in the case are read from the store for
+every batch, so a directive that was acknowledged a moment ago is in the next decision.
+"""
+
+import uuid
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Final
+
+from perron.chassis.errors import InvalidArgument, PerronError
+from perron.governance.callers import missing
+from perron.governance.directives import combined
+from perron.governance.model import DataKind, DecideCommand, Decision, Directives, Ruling
+from perron.governance.outcomes import is_kept
+from perron.governance.rulings import Rulings
+from perron.governance.store import Store, key_of
+from perron.governance.terms import Case, Judgement, Rulebook
+
+_NAMESPACE: Final = uuid.UUID("0f8f2a52-6a35-5d0e-8f0c-6a1f6f0f5e31")
+_HOUR_US: Final = 3_600_000_000
+_IN_FLIGHT_DEFAULT_US: Final = _HOUR_US
+_IN_FLIGHT_MAX_US: Final = 24 * _HOUR_US
+_NO_DIRECTIVES: Final = Directives()
+
+_Scope = tuple[str, str]
+
+
+class Decisions:
+    """Makes decisions by the rulebook; `new_id` draws the 16 bytes of an id."""
+
+    def __init__(self, rulebook: Rulebook, rulings: Rulings, new_id: Callable[[], bytes]) -> None:
+        self._rulebook = rulebook
+        self._rulings = rulings
+        self._new_id = new_id
+
+    def decide(self, store: Store, commands: Sequence[DecideCommand]) -> list[Decision | PerronError]:
+        """Makes and stores one decision for each command; a refusal stands in the place of its decision.
+
+        A command whose request id was seen answers the decision made then, or InvalidArgument
+        (REQUEST_ID_REUSED) where it asks for something else.
+        """
+        buried = store.buried({command.organization_id for command in commands})
+        directives = store.directives(
+            {(command.organization_id, command.workspace_id) for command in commands}
+        )
+        now_us = store.now_us()
+        unknown: dict[Hashable, Ruling] = {}
+        keys: list[Hashable] = []
+        for command in commands:
+            if buried and _is_buried(command, buried):
+                keys.append(None)
+                continue
+            judgement = self._judge(command, directives, now_us)
+            key = _ruling_key(command, judgement)
+            keys.append(key)
+            if self._rulings.find(key) is None and key not in unknown:
+                unknown[key] = _ruling(command, judgement)
+        interned = self._rulings.intern(store, unknown) if unknown else {}
+        results: list[Decision | PerronError] = []
+        made: list[Decision] = []
+        for command, key in zip(commands, keys, strict=True):
+            if key is None:
+                results.append(missing("organization or workspace"))
+                continue
+            number, ruling = self._rulings.find(key) or interned[key]
+            decision = self._decision(command, number, ruling, now_us)
+            made.append(decision)
+            results.append(decision)
+        if made and store.insert_decisions(made) != len(made):
+            return _replayed(store, commands, results)
+        return results
+
+    def _judge(
+        self, command: DecideCommand, directives: Mapping[_Scope, tuple[Directives, ...]], now_us: int
+    ) -> Judgement:
+        in_force = _NO_DIRECTIVES
+        if directives:
+            in_force = combined(directives.get((command.organization_id, command.workspace_id), ()))
+        return self._rulebook.judge(
+            Case(
+                terms_class=command.terms_class,
+                subscribed=bool(command.subscription_id),
+                data_kind=command.data_kind,
+                channel=command.channel,
+                documents=command.documents,
+                zero_retention=in_force.zero_retention,
+                opted_out=in_force.opted_out(command.as_of_us),
+            ),
+            now_us,
+        )
+
+    def _decision(self, command: DecideCommand, number: int, ruling: Ruling, now_us: int) -> Decision:
+        until_us = command.in_flight_until_us or now_us + _IN_FLIGHT_DEFAULT_US
+        return Decision(
+            decision=_derived_id(command) if command.request_id else self._new_id(),
+            ruling=ruling,
+            ruling_number=number,
+            as_of_us=command.as_of_us,
+            in_flight_until_us=min(until_us, now_us + _IN_FLIGHT_MAX_US),
+            data_subject=command.data_subject,
+        )
+
+
+def keep_content(decision: Decision) -> bool:
+    """Tells whether the content of the exchange should be sent to Put."""
+    return decision.ruling.data_kind is DataKind.INFERENCE and is_kept(decision.ruling.outcome)
+
+
+def _derived_id(command: DecideCommand) -> bytes:
+    # Ids hold no slash and a UUID is compared by value, so the joined name is unambiguous.
+    name = f"{command.caller_key_id}/{command.organization_id}/{command.request_id.lower()}"
+    return uuid.uuid5(_NAMESPACE, name).bytes
+
+
+def _is_buried(command: DecideCommand, buried: frozenset[_Scope]) -> bool:
+    return (command.organization_id, "") in buried or (
+        command.organization_id,
+        command.workspace_id,
+    ) in buried
+
+
+def _ruling_key(command: DecideCommand, judgement: Judgement) -> Hashable:
+    return (
+        command.organization_id,
+        command.workspace_id,
+        command.plan,
+        command.subscription_id,
+        command.terms_class,
+        command.data_kind,
+        command.channel,
+        judgement,
+    )
+
+
+def _ruling(command: DecideCommand, judgement: Judgement) -> Ruling:
+    return Ruling(
+        organization_id=command.organization_id,
+        workspace_id=command.workspace_id,
+        plan=command.plan,
+        terms_class=command.terms_class,
+        subscription_id=command.subscription_id,
+        terms_version=judgement.terms_version,
+        data_kind=command.data_kind,
+        channel=command.channel,
+        outcome=judgement.outcome,
+    )
+
+
+def _replayed(
+    store: Store, commands: Sequence[DecideCommand], results: Sequence[Decision | PerronError]
+) -> list[Decision | PerronError]:
+    """Puts the stored decision in the place of each that was made again."""
+    keys = [
+        key_of(one.ruling.organization_id, one.decision) if isinstance(one, Decision) else None
+        for one in results
+    ]
+    stored = store.decisions([key for key in keys if key is not None])
+    replayed: list[Decision | PerronError] = []
+    for command, key, result in zip(commands, keys, results, strict=True):
+        if key is None:
+            replayed.append(result)
+        elif _asks_for(command, stored[key]):
+            replayed.append(stored[key])
+        else:
+            replayed.append(
+                InvalidArgument(
+                    "REQUEST_ID_REUSED", "the request_id was used with another request", field="request_id"
+                )
+            )
+    return replayed
+
+
+def _asks_for(command: DecideCommand, decision: Decision) -> bool:
+    ruling = decision.ruling
+    return (command.workspace_id, command.data_kind, command.channel, command.data_subject) == (
+        ruling.workspace_id,
+        ruling.data_kind,
+        ruling.channel,
+        decision.data_subject,
+    )

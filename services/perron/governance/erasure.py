@@ -1,0 +1,58 @@
+"""Erasure: what is marked DROPPING loses its keys, then its rows, then their copies in the log.
+
+The mark is the promise and is kept whatever happens after it: nothing reads through an epoch that is not
+open, and a process that dies in between goes on where it stopped when it starts again.
+"""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from perron.chassis.database import Database, Transaction
+from perron.governance.record_store import RecordStore
+from perron.governance.vault import Vault
+
+_ROWS_PER_TRANSACTION: Final = 500
+_CHECKPOINTS: Final = 5
+_PAUSE_SECONDS: Final = 0.2
+
+_log = structlog.get_logger(__name__)
+
+
+class Erasure:
+    """Carries out the erasures that were promised."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+
+    async def start(self) -> None:
+        """Drops the keys of the drop list again, as a restored vault may hold them, and goes on from there."""
+        dropped = await self._database.read(lambda tx: RecordStore(tx).epochs_in("DROPPED"))
+        await asyncio.to_thread(self._vault.drop, dropped)
+        await self.run()
+
+    async def run(self) -> None:
+        """Erases every epoch that is marked, its key first: from then on nothing can read its content."""
+        marked = await self._database.read(lambda tx: RecordStore(tx).epochs_in("DROPPING"))
+        if not marked:
+            return
+        await asyncio.to_thread(self._vault.drop, marked)
+        for epoch in marked:
+            while not await self._database.write(lambda tx, epoch=epoch: _delete(tx, epoch)):  # type: ignore[misc]
+                pass
+        for _ in range(_CHECKPOINTS):
+            if await self._database.checkpoint():
+                return
+            await asyncio.sleep(_PAUSE_SECONDS)  # a reader stands in the way
+        _log.warning("erased rows stay in the log until the next checkpoint, sealed by keys that are gone")
+
+
+def _delete(tx: Transaction, epoch: str) -> bool:
+    """Deletes some records of an epoch, and ends it with the last ones; returns whether it is over."""
+    store = RecordStore(tx)
+    if store.delete_records_of(epoch, _ROWS_PER_TRANSACTION) == _ROWS_PER_TRANSACTION:
+        return False
+    store.end_epoch(epoch)
+    return True

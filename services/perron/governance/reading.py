@@ -1,0 +1,148 @@
+"""Reading records: who may declare which purpose, and what the record still permits on the day it is read.
+
+The purpose is declared before anything is looked up, and the reading is audited in the transaction that finds
+the content.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from perron.chassis.errors import FailedPrecondition, InvalidArgument, PermissionDenied
+from perron.chassis.ids import from_bytes
+from perron.chassis.interceptors.access import Call, Caller, CallerKind
+from perron.governance.callers import missing, workspace_of
+from perron.governance.model import Outcome, Purpose, Record, Standing
+from perron.governance.record_store import RecordStore
+from perron.governance.records import Records
+from perron.governance.seals import Seals
+from perron.governance.store import key_of
+
+_OPERATOR_ROLES: Final[Mapping[Purpose, str]] = {
+    Purpose.MONITOR_ABUSE: "ABUSE_REVIEWER",
+    Purpose.LEGAL_OBLIGATION: "LEGAL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCommand:
+    """A record wanted for a declared purpose."""
+
+    organization_id: str
+    record: bytes
+    purpose: Purpose
+    case_reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record, with what may still be done with it."""
+
+    record: Record
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The content of a record, on its way to whoever may read it."""
+
+    input: bytes
+    output: bytes
+
+    def __repr__(self) -> str:
+        return "Content()"
+
+
+class Reading:
+    """Reads and lists records."""
+
+    def __init__(self, records: Records, seals: Seals) -> None:
+        self._records = records
+        self._seals = seals
+
+    def locate(self, store: RecordStore, caller: Caller, command: ReadCommand) -> Record:
+        """Returns the record wanted, so that its workspace's standing can be asked.
+
+        Raises PermissionDenied (PURPOSE_NOT_ALLOWED), InvalidArgument (CASE_REFERENCE_MISSING), NotFound.
+        """
+        declare(caller, command)
+        record = store.record(key_of(command.organization_id, command.record))
+        workspace_of(caller, record.ruling.workspace_id, thing="record")
+        return record
+
+    def read(
+        self, store: RecordStore, call: Call, command: ReadCommand, standing: Standing
+    ) -> tuple[Found, Content]:
+        """Returns a record with its content, and audits that.
+
+        Raises NotFound from its last deadline on, FailedPrecondition (PURPOSE_ENDED) where others still run.
+        """
+        record = self.locate(store, call.caller, command)
+        outcome = self._readable(store, record, standing)
+        if outcome is None:
+            raise missing("record")
+        if outcome.permission(command.purpose) is None:
+            raise FailedPrecondition(
+                "PURPOSE_ENDED",
+                f"the record is no longer kept for {command.purpose}",
+                metadata={"purpose": command.purpose.value},
+            )
+        content = self._seals.open(record, store.content(key_of(command.organization_id, command.record)))
+        if content is None:
+            raise missing("record")
+        store.audit(
+            call,
+            from_bytes("rec", record.record),
+            command.organization_id,
+            action=" ".join(filter(None, ("record.read", command.purpose.value, command.case_reference))),
+        )
+        return Found(record, outcome), Content(*content)
+
+    def list(
+        self,
+        store: RecordStore,
+        scope: tuple[str, str],
+        standing: Standing,
+        before: tuple[int, bytes] | None,
+        rows_max: int,
+    ) -> tuple[list[Found], Record | None]:
+        """Returns a page of a workspace's records, and its last row where there may be more.
+
+        What is not kept any more is left out, so a page may be short and still have a next one.
+        """
+        rows = store.records_of(*scope, before, rows_max)
+        found = [
+            Found(record, outcome)
+            for record in rows
+            if (outcome := self._readable(store, record, standing)) is not None
+        ]
+        return found, rows[-1] if len(rows) == rows_max else None
+
+    def _readable(self, store: RecordStore, record: Record, standing: Standing) -> Outcome | None:
+        scope = (record.ruling.organization_id, record.ruling.workspace_id)
+        if {(scope[0], ""), scope} & store.buried([scope[0]]):
+            return None
+        return self._records.readable(record, standing, store.now_us())
+
+
+def declare(caller: Caller, command: ReadCommand) -> None:
+    """Refuses a purpose that this caller may not declare; IMPROVE_SERVICES is nobody's.
+
+    Raises PermissionDenied (PURPOSE_NOT_ALLOWED), InvalidArgument (CASE_REFERENCE_MISSING).
+    """
+    if caller.kind is CallerKind.CUSTOMER:
+        allowed = command.purpose is Purpose.PROVIDE_SERVICES
+    else:
+        allowed = _OPERATOR_ROLES.get(command.purpose, "") in caller.operator_roles
+    if not allowed:
+        raise PermissionDenied(
+            "PURPOSE_NOT_ALLOWED",
+            f"you may not declare the purpose {command.purpose}",
+            metadata={"purpose": command.purpose.value},
+        )
+    if command.purpose is Purpose.LEGAL_OBLIGATION and not command.case_reference.strip():
+        raise InvalidArgument(
+            "CASE_REFERENCE_MISSING",
+            "a legal obligation needs the reference of its case",
+            field="case_reference",
+        )

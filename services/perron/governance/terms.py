@@ -1,0 +1,315 @@
+"""The terms as rules: loaded from `rules/*.yaml`, checked to be total at start, and judged by pure functions.
+
+What a newcomer gets wrong: a rule that is missing is not an error of the caller. What no rule knows — a class
+of plans, a channel without terms, a version that is not loaded — is decided most restrictively, with the
+reason RULE_MISSING.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from perron.chassis.clock import to_us
+from perron.chassis.errors import NotFound, SetupError
+from perron.governance.model import (
+    AppliedClause,
+    Channel,
+    ClauseReason,
+    DataKind,
+    Deadline,
+    DeadlineKind,
+    LicenceEnd,
+    Outcome,
+    Permission,
+    Purpose,
+    TermsClass,
+)
+from perron.governance.outcomes import MOST_RESTRICTIVE, meet, united, without_training
+
+PACKAGED: Final = Path(__file__).with_name("rules")
+_NARROWER: Final = AppliedClause("1.1-use", ClauseReason.NEWER_TERMS_NOT_ACCEPTED)
+_JUDGEMENTS_MAX: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the decision table."""
+
+    name: str
+    terms_class: TermsClass
+    data_kind: DataKind
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One clause in short, and the tests that hold it."""
+
+    clause: str
+    text: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """One version of a terms document."""
+
+    document: str
+    version: str
+    effective_time: datetime
+    channels: tuple[Channel, ...]
+    rules_sha256: str
+    rules: tuple[Rule, ...]
+    directives: Mapping[tuple[str, DataKind], Outcome]
+    clauses: tuple[Clause, ...]
+
+    def outcome(self, case: "Case") -> Outcome:
+        """Returns the row for a case, narrowed by its directives; most restrictive where there is no row."""
+        for rule in self.rules:
+            if rule.terms_class is case.terms_class and rule.data_kind is case.data_kind:
+                outcome = rule.outcome
+                break
+        else:
+            return MOST_RESTRICTIVE
+        for directive, in_force in (("zero-retention", case.zero_retention), ("opted-out", case.opted_out)):
+            if in_force and (directive, case.data_kind) in self.directives:
+                outcome = meet(outcome, self.directives[directive, case.data_kind])
+        return outcome
+
+    def names_under(self, clause: str) -> list[str]:
+        """Returns the names of the rules and directives that carry out a clause."""
+        named = [(rule.name, rule.outcome) for rule in self.rules]
+        named += [(directive, outcome) for (directive, _), outcome in self.directives.items()]
+        found = [name for name, outcome in named if clause in {one.clause for one in outcome.clauses}]
+        return list(dict.fromkeys(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a judgement depends on, all of it."""
+
+    terms_class: TermsClass
+    subscribed: bool
+    data_kind: DataKind
+    channel: Channel
+    documents: tuple[tuple[str, str], ...]
+    zero_retention: bool
+    opted_out: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """What the terms say of a case, and by which version; no version where no rule answered.
+
+    Equal only to itself, so that it serves as a key without comparing all that it says.
+    """
+
+    terms_version: str
+    outcome: Outcome
+
+
+class Rulebook:
+    """All terms that are loaded."""
+
+    def __init__(self, terms: tuple[Terms, ...]) -> None:
+        self.terms: Final = tuple(
+            sorted(terms, key=lambda one: (one.effective_time, one.version), reverse=True)
+        )
+        self._effective_us: Final = tuple(to_us(one.effective_time) for one in self.terms)
+        self._judgements: Final[dict[tuple[Case, int], Judgement]] = {}
+
+    def judge(self, case: Case, now_us: int) -> Judgement:
+        """Judges a case by the newest terms that the organization accepted, and by newer ones in effect.
+
+        A pure function of its arguments and the loaded terms, so what it once returned it may return again.
+        """
+        in_effect = sum(effective_us <= now_us for effective_us in self._effective_us)
+        key = (case, in_effect)
+        judgement = self._judgements.get(key)
+        if judgement is None:
+            if len(self._judgements) >= _JUDGEMENTS_MAX:
+                self._judgements.clear()
+            judgement = self._judgements[key] = self._judge(case, self.terms[len(self.terms) - in_effect :])
+        return judgement
+
+    def find(self, document: str, version: str) -> Terms:
+        """Returns a version of a document; by default the newest, of the one that governs the API."""
+        for one in self.terms:
+            named = one.document == document if document else Channel.API in one.channels
+            if named and version in {"", one.version}:
+                return one
+        raise NotFound("RESOURCE_NOT_FOUND", "the terms do not exist")
+
+    def _judge(self, case: Case, in_effect: tuple[Terms, ...]) -> Judgement:
+        newest = next((one for one in in_effect if case.channel in one.channels), None)
+        if newest is None or (case.terms_class is TermsClass.PAID and not case.subscribed):
+            return Judgement("", MOST_RESTRICTIVE)
+        accepted_version = dict(case.documents).get(newest.document)
+        accepted = next(
+            (one for one in self.terms if (one.document, one.version) == (newest.document, accepted_version)),
+            None,
+        )
+        if accepted is None or case.channel not in accepted.channels:
+            return Judgement("", MOST_RESTRICTIVE)
+        outcome = accepted.outcome(case)
+        if accepted is newest or outcome == MOST_RESTRICTIVE:
+            return Judgement(accepted.version, outcome)
+        outcome = meet(outcome, newest.outcome(case))
+        if accepted.effective_time < newest.effective_time:
+            outcome = replace(outcome, clauses=united((*outcome.clauses, _NARROWER)))
+        return Judgement(accepted.version, outcome)
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    """What a row or directive permits, as the file writes it."""
+
+    purposes: dict[Purpose, list[str]]
+    training: Literal["eligible", "never"]
+    licence_ends: LicenceEnd
+    clauses: dict[str, ClauseReason]
+
+
+class _RuleRow(_Row, forbid_unknown_fields=True):
+    """One row of the table, as the file writes it."""
+
+    plan: Literal["FREE", "PAID", "any"]
+    data_kind: DataKind
+
+
+class _ClauseRow(msgspec.Struct, forbid_unknown_fields=True):
+    """One clause, as the file writes it."""
+
+    text: str
+    tests: list[str] = []
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    """One file of rules."""
+
+    document: str
+    version: str
+    effective_time: datetime
+    channels: list[Channel]
+    lengths: dict[str, int]
+    rules: dict[str, _RuleRow]
+    directives: dict[Literal["zero-retention", "opted-out"], dict[DataKind, _Row]]
+    clauses: dict[str, _ClauseRow]
+
+
+def load(
+    source: Path = PACKAGED,
+    *,
+    lengths: Mapping[str, int] | None = None,
+    train_on_fine_tuning_data: bool = True,
+) -> Rulebook:
+    """Reads a rules file, or every one of a folder, and checks that each leaves no case open.
+
+    `lengths` are the operator's own, by name; they may only narrow. Raises SetupError with one line.
+    """
+    paths = sorted(source.glob("*.yaml")) if source.is_dir() else [source]
+    if not paths:
+        raise SetupError(f"rules {source}: the folder holds no .yaml file")
+    return Rulebook(tuple(_read(path, lengths or {}, train_on_fine_tuning_data) for path in paths))
+
+
+def _read(path: Path, lengths: Mapping[str, int], train_on_fine_tuning_data: bool) -> Terms:  # noqa: FBT001 (a setting)
+    try:
+        content = path.read_bytes()
+        file = msgspec.yaml.decode(content, type=_File)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SetupError(f"rules {path}: {error}") from None
+    reader = _Reader(path, file, lengths)
+    rules = tuple(itertools.chain.from_iterable(reader.rules(name, row) for name, row in file.rules.items()))
+    if not train_on_fine_tuning_data:
+        rules = tuple(
+            Rule(one.name, one.terms_class, one.data_kind, without_training(one.outcome))
+            if one.data_kind is DataKind.FINE_TUNING_DATA
+            else one
+            for one in rules
+        )
+    reader.check(rules)
+    return Terms(
+        document=file.document,
+        version=file.version,
+        effective_time=file.effective_time,
+        channels=tuple(file.channels),
+        rules_sha256=hashlib.sha256(content).hexdigest(),
+        rules=rules,
+        directives={
+            (directive, data_kind): reader.outcome(f"directive {directive}", row)
+            for directive, rows in file.directives.items()
+            for data_kind, row in rows.items()
+        },
+        clauses=tuple(Clause(name, row.text, tuple(row.tests)) for name, row in file.clauses.items()),
+    )
+
+
+class _Reader:
+    """Turns rows of one file into outcomes, and complains with the file's name."""
+
+    def __init__(self, path: Path, file: _File, lengths: Mapping[str, int]) -> None:
+        self._path = path
+        self._file = file
+        self._lengths = dict(file.lengths)
+        if file.effective_time.tzinfo is None:
+            raise self._error("effective_time names no time zone")
+        if any(days < 1 for days in (*file.lengths.values(), *lengths.values())):
+            raise self._error("a length is shorter than one day")
+        for name, days in lengths.items():
+            if days > file.lengths.get(name, days):
+                raise self._error(
+                    f"setting {name} is {days}; it may only shorten the terms' {file.lengths[name]}"
+                )
+            self._lengths[name] = days
+
+    def rules(self, name: str, row: _RuleRow) -> list[Rule]:
+        """Returns the rule for each class of plans that the row names."""
+        classes = (TermsClass.FREE, TermsClass.PAID) if row.plan == "any" else (TermsClass(row.plan),)
+        outcome = self.outcome(f"rule {name}", row)
+        return [Rule(name, terms_class, row.data_kind, outcome) for terms_class in classes]
+
+    def outcome(self, place: str, row: _Row) -> Outcome:
+        """Returns the outcome of a row."""
+        for clause in row.clauses:
+            if clause not in self._file.clauses:
+                raise self._error(f"{place}: clause {clause} is not in the list of clauses")
+        if not row.clauses or not row.purposes or not all(row.purposes.values()):
+            raise self._error(f"{place}: a clause, a purpose and a deadline for each purpose are needed")
+        if (row.training == "eligible") != (Purpose.IMPROVE_SERVICES in row.purposes):
+            raise self._error(f"{place}: training and IMPROVE_SERVICES go together")
+        drawn = Outcome(
+            permissions=tuple(
+                Permission(purpose, tuple(self._deadline(place, text) for text in texts))
+                for purpose, texts in row.purposes.items()
+            ),
+            training_eligible=row.training == "eligible",
+            licence_end=row.licence_ends,
+            clauses=tuple(AppliedClause(clause, reason) for clause, reason in row.clauses.items()),
+        )
+        return meet(drawn, drawn)  # in the order that every outcome has
+
+    def check(self, rules: tuple[Rule, ...]) -> None:
+        """Refuses a table with a case left open or answered twice, and one that lets a paid plan train."""
+        cases = [(rule.terms_class, rule.data_kind) for rule in rules]
+        for case in itertools.product((TermsClass.FREE, TermsClass.PAID), DataKind):
+            if cases.count(case) != 1:
+                raise self._error(f"{' '.join(case)} has {cases.count(case)} rules; exactly one is needed")
+        for rule in rules:
+            if rule.terms_class is TermsClass.PAID and rule.outcome.training_eligible:
+                raise self._error(f"rule {rule.name}: clause 3-paid permits no training on a paid plan")
+
+    def _deadline(self, place: str, text: str) -> Deadline:
+        if text in self._lengths:
+            return Deadline(DeadlineKind.TIME, self._lengths[text])
+        if text in DeadlineKind.__members__ and text != DeadlineKind.TIME:
+            return Deadline(DeadlineKind(text))
+        raise self._error(f"{place}: unknown deadline {text}")
+
+    def _error(self, message: str) -> SetupError:
+        return SetupError(f"rules {self._path}: {message}")
