@@ -27,6 +27,7 @@ KEPT: Final = timedelta(hours=24)
 """How long a request_id is remembered."""
 
 _KEPT_US: Final = KEPT // timedelta(microseconds=1)
+_OF_THE_CALL: Final = frozenset({"request_id", "trace_parent"})
 # A row past its time is taken over as if it were not there; a younger one is left, and then nothing is
 # returned.
 _CLAIM: Final = text(
@@ -121,13 +122,12 @@ def _digest(request: Message, secret: bytes) -> bytes:
     body = type(request)()
     body.CopyFrom(request)
     _strip(body)
-    body.ClearField("request_id")
     plain = body.SerializeToString(deterministic=True)
     return hmac.digest(hashlib.sha256(secret).digest(), plain, "sha256")
 
 
 def _strip(message: Message) -> None:
-    """Clears secrets, content and trace context, which differ between a call and its repetition."""
+    """Clears what is no part of what is asked for: secrets, content, trace context."""
     for field in _stripped(message.DESCRIPTOR):
         message.ClearField(field.name)
     for field, value in message.ListFields():
@@ -146,7 +146,5 @@ def _children(field: FieldDescriptor, value: Any) -> list[Message]:
 @functools.cache
 def _stripped(descriptor: Descriptor) -> tuple[FieldDescriptor, ...]:
     return tuple(
-        field
-        for field in descriptor.fields
-        if field.GetOptions().debug_redact or field.name == "trace_parent"
+        field for field in descriptor.fields if field.GetOptions().debug_redact or field.name in _OF_THE_CALL
     )
