@@ -15,6 +15,7 @@ from perron.chassis.database import Database, Transaction
 from perron.chassis.event_servicer import EventServicer
 from perron.chassis.events import Event
 from perron.chassis.ids import new_id
+from perron.chassis.interceptors.access import KeyVerifier, PassportReader
 from perron.chassis.leases import Leases
 from perron.chassis.paging import Pages
 from perron.chassis.server import Application
@@ -26,7 +27,7 @@ from perron.quotas.reservations import Reservations
 from perron.quotas.settings import Settings
 from perron.quotas.steady_time import SteadyTime
 from perron.quotas.store import Store
-from perron.quotas.targets import Targets
+from perron.quotas.targets import Targets, Workspaces
 from perron.quotas.usage import Usage
 from perron.quotas.usage_servicer import UsageServicer
 from perron.quotas.workspaces import IdentityWorkspaces
@@ -34,8 +35,18 @@ from perron.quotas.workspaces import IdentityWorkspaces
 REVISION = "0001"
 
 
-def build(settings: Settings, *, clock: Clock | None = None) -> Application:
-    """Composes the service; `clock` replaces every clock in tests. Raises SetupError for what cannot work."""
+def build(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    verifier: KeyVerifier | None = None,
+    passports: PassportReader | None = None,
+    workspaces: Workspaces | None = None,
+) -> Application:
+    """Composes the service; what a test does not put in the place of identity and the clock is theirs.
+
+    Raises SetupError for settings that cannot work.
+    """
     limits = Limits(read_tiers(settings.tiers_file))
     secret = settings.read_secret("key_file")
     database = Database(settings.database_url, clock=clock)
@@ -48,7 +59,7 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Application:
     steady = SteadyTime(clock.now_us if clock is not None else _steady_us)
     quotas = QuotaServicer(database, Reservations(limits, steady, new_id), lambda: uuid_utils.uuid7().bytes)
     usage = Usage(limits)
-    targets = Targets(database, IdentityWorkspaces(identity))
+    targets = Targets(database, workspaces or IdentityWorkspaces(identity))
     events = EventServicer(database, pages)
     return Application(
         "quotas",
@@ -80,8 +91,8 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Application:
                 "perron.api.common.v1.EventService",
             ),
         ],
-        verifier=keys,
-        passports=IdentityPassports(identity, wall),
+        verifier=verifier or keys,
+        passports=passports or IdentityPassports(identity, wall),
         databases=[database],
         revision=REVISION,
         peers=[identity],

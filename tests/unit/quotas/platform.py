@@ -1,0 +1,132 @@
+"""What tests of quotas share: tiers, people, calls, and a store in memory."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from perron.chassis.ids import from_bytes
+from perron.chassis.testing import FakeClock, counting_ids
+from perron.quotas.counters import Counters
+from perron.quotas.limits import Limits, Rule, Rules, Tier, make_limit
+from perron.quotas.model import (
+    CounterKey,
+    LimitScope,
+    Metric,
+    Origin,
+    Reservation,
+    ReserveCommand,
+    SettleCommand,
+    Suspension,
+)
+from perron.quotas.reservations import Reservations
+from perron.quotas.steady_time import SteadyTime
+from perron.quotas.store import CountersKey
+from perron.quotas.suspensions import Suspensions
+from perron.quotas.windows import Window
+
+MINUTE_US = 60_000_000
+TTL_US = 10 * MINUTE_US
+
+
+def identifier(prefix: str, number: int) -> str:
+    return from_bytes(prefix, UUID(int=number).bytes)
+
+
+ORGANIZATION = identifier("org", 1)
+
+
+def limit(scope: LimitScope, metric: Metric, window: Window, amount: int, model: str = "") -> object:
+    return make_limit(scope, CounterKey(model, metric, window), amount, Origin.PLAN)
+
+
+def limits(**tiers: Sequence[object]) -> Limits:
+    return Limits([Tier(name, tuple(bounds)) for name, bounds in tiers.items()])  # type: ignore[arg-type]
+
+
+def reserve_command(
+    number: int,
+    *,
+    key: int = 1,
+    workspace: int = 1,
+    organization: int = 1,
+    tier: str = "free",
+    model: str = "small-1",
+    requests: int = 1,
+    tokens: int = 0,
+    ttl_us: int = TTL_US,
+    check_only: bool = False,
+    repeatable: bool = False,
+) -> ReserveCommand:
+    return ReserveCommand(
+        UUID(int=number).bytes,
+        repeatable,
+        identifier("org", organization),
+        identifier("ws", workspace),
+        identifier("key", key),
+        tier,
+        model,
+        requests,
+        tokens,
+        ttl_us,
+        check_only,
+        "",
+    )
+
+
+def settle_command(number: int, tokens: int, organization: int = 1) -> SettleCommand:
+    return SettleCommand(identifier("org", organization), UUID(int=number).bytes, tokens, "")
+
+
+def reservations(limits: Limits, clock: FakeClock) -> Reservations:
+    return Reservations(limits, SteadyTime(clock.now_us), counting_ids())
+
+
+@dataclass
+class MemoryStore:
+    """The store's part in a transaction, in dictionaries; counters go through their packed form."""
+
+    clock: FakeClock
+    rows: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    kept: dict[bytes, Reservation] = field(default_factory=dict)
+    suspended: dict[str, Suspension] = field(default_factory=dict)
+    closed: dict[str, int] = field(default_factory=dict)
+    graves: frozenset[tuple[str, str]] = frozenset()
+
+    def now_us(self) -> int:
+        return self.clock.now_us()
+
+    def buried(self, organization_ids: Collection[str]) -> frozenset[tuple[str, str]]:
+        return self.graves
+
+    def lock_counters(self, named: Mapping[str, CountersKey]) -> dict[str, Counters]:
+        return {name: Counters(*self.rows.get(name, key)) for name, key in named.items()}  # type: ignore[arg-type]
+
+    def save_counters(self, counters: Iterable[Counters], now_us: int) -> None:
+        for c in counters:
+            if c.changed:
+                row = (c.scope, c.id, c.organization_id, c.workspace_id, c.tier, now_us, c.pack(), c.rules)
+                self.rows[c.id] = row
+
+    def set_rules(self, key: CountersKey, rules: Rules) -> None:
+        (counters,) = self.lock_counters({key.id: key}).values()
+        counters.rules, counters.changed = rules.pack(), True
+        self.save_counters([counters], counters.last_us)
+
+    def reservations(self, ids: Sequence[bytes]) -> dict[bytes, Reservation]:
+        return {each: self.kept[each] for each in ids if each in self.kept}
+
+    lock_reservations = reservations
+
+    def insert_reservations(self, made: Iterable[Reservation]) -> None:
+        self.kept.update({each.id: each for each in made})
+
+    replace_reservations = insert_reservations
+    close_reservations = insert_reservations
+
+    def save_suspensions(self, suspensions: Suspensions) -> None:
+        self.suspended.update({each.id: each for each in suspensions.opened})
+        self.closed.update({name: closed_us for closed_us, name in suspensions.closed})
+
+
+def cap(metric: Metric, window: Window, amount: int) -> Rules:
+    return Rules(caps=(Rule("", metric, window, amount),))
