@@ -64,13 +64,13 @@ class _KeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyState.Val
     KEY_STATE_VALID: _KeyState.ValueType  # 1
     """The principal may go on."""
     KEY_STATE_UNKNOWN: _KeyState.ValueType  # 2
-    """Well formed, but never given out here. Also a key whose workspace is gone."""
+    """Well formed, but never given out here."""
     KEY_STATE_MALFORMED: _KeyState.ValueType  # 3
     """Not a key: wrong form or checksum. Found without a query."""
     KEY_STATE_EXPIRED: _KeyState.ValueType  # 4
     """The key or an ancestor has expired."""
     KEY_STATE_REVOKED: _KeyState.ValueType  # 5
-    """The key or an ancestor was revoked."""
+    """The key or an ancestor was revoked, or the key's workspace was deleted."""
     KEY_STATE_OWNER_REMOVED: _KeyState.ValueType  # 6
     """The owner of the key or of an ancestor is no longer a member."""
     KEY_STATE_TERMINATED: _KeyState.ValueType  # 7
@@ -92,13 +92,13 @@ KEY_STATE_UNSPECIFIED: KeyState.ValueType  # 0
 KEY_STATE_VALID: KeyState.ValueType  # 1
 """The principal may go on."""
 KEY_STATE_UNKNOWN: KeyState.ValueType  # 2
-"""Well formed, but never given out here. Also a key whose workspace is gone."""
+"""Well formed, but never given out here."""
 KEY_STATE_MALFORMED: KeyState.ValueType  # 3
 """Not a key: wrong form or checksum. Found without a query."""
 KEY_STATE_EXPIRED: KeyState.ValueType  # 4
 """The key or an ancestor has expired."""
 KEY_STATE_REVOKED: KeyState.ValueType  # 5
-"""The key or an ancestor was revoked."""
+"""The key or an ancestor was revoked, or the key's workspace was deleted."""
 KEY_STATE_OWNER_REMOVED: KeyState.ValueType  # 6
 """The owner of the key or of an ancestor is no longer a member."""
 KEY_STATE_TERMINATED: KeyState.ValueType  # 7

@@ -1,0 +1,204 @@
+"""Verification: who stands behind a key, computed from the rows at every call.
+
+A key may do what it was given, narrowed by everything that its ancestors and their owners may do now. So
+revoking, expiring or narrowing a key, or removing or demoting a member, reaches every key below at the next
+call, and no row but one changes.
+
+A newcomer's trap: nothing here may be remembered across calls but pure functions of what was read in this
+one.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+from perron.chassis.credentials import is_well_formed
+from perron.chassis.passports import Passport
+from perron.identity import errors
+from perron.identity.documents import Documents
+from perron.identity.grants import Grant
+from perron.identity.hot_store import HotStore
+from perron.identity.model import (
+    KeyFacts,
+    KeyKind,
+    KeyState,
+    OrganizationRole,
+    OrganizationState,
+    Principal,
+    Verdict,
+    VerifyItem,
+    WorkspaceRole,
+)
+from perron.identity.plans import Plans
+from perron.identity.secrets import Pepper
+
+NO_MODEL: Final = "!"
+"""Stands alone in a list of models where none is allowed; no model has this name."""
+
+MALFORMED: Final = Verdict(KeyState.MALFORMED)
+_REFUSED: Final = {state: Verdict(state) for state in KeyState}
+
+
+class Verification:
+    """Judges keys for whole batches."""
+
+    def __init__(self, peppers: Sequence[Pepper], plans: Plans, documents: Documents) -> None:
+        self._peppers = tuple(peppers)
+        self._plans = plans
+        self._documents = documents
+        self._principal: Callable[[KeyFacts, tuple[KeyFacts, ...]], Principal] = lru_cache(maxsize=16_384)(
+            self._compute_principal
+        )
+
+    def verify(self, store: HotStore, items: Sequence[VerifyItem]) -> list[Verdict]:
+        """Answers each item from one snapshot, in their order; malformed keys are told without a query."""
+        wanted = [self._digests(item.credential) for item in items]
+        digests = list(dict.fromkeys(digest for candidates in wanted for digest in candidates))
+        if not digests:
+            return [MALFORMED] * len(items)
+        now_us = store.began_us()
+        found = store.facts_by_digest(digests)
+        elders = self._ancestors(store, found.values())
+        verdicts: list[Verdict] = []
+        for item, candidates in zip(items, wanted, strict=True):
+            facts = next((found[digest] for digest in candidates if digest in found), None)
+            if facts is not None:
+                verdicts.append(self._judge(item, facts, elders, now_us))
+            else:
+                verdicts.append(_REFUSED[KeyState.UNKNOWN] if candidates else MALFORMED)
+        return verdicts
+
+    def effective_grant(self, store: HotStore, key_id: str) -> tuple[Grant, tuple[str, ...]]:
+        """Returns what a key may do now, and its ancestors. Raises NotFound."""
+        facts = store.facts_by_id([key_id]).get(key_id)
+        if facts is None:
+            raise errors.not_found("key")
+        elders = self._ancestors(store, [facts])
+        return self._principal(facts, _line(facts, elders)).grant, facts.ancestors
+
+    def passport(self, principal: Principal, as_of_us: int) -> Passport:
+        """Returns what a passport says of a customer; `as_of_us` is the instant at which it was true."""
+        return Passport(
+            organization_id=principal.organization_id,
+            workspace_id=principal.workspace_id,
+            member_id=principal.member_id,
+            key_id=principal.key_id,
+            organization_role=str(principal.organization_role or ""),
+            workspace_role=str(principal.workspace_role or ""),
+            scopes=principal.grant.scopes,
+            plan=principal.plan,
+            terms_class=str(principal.terms_class),
+            tier=principal.tier,
+            entitlements=self._plans.find(principal.plan).entitlements,
+            subscription_id=principal.subscription_id,
+            documents=principal.accepted,
+            allowed_models=models_on_the_wire(principal.grant),
+            as_of_us=as_of_us,
+        )
+
+    def _digests(self, credential: str) -> tuple[bytes, ...]:
+        if not is_well_formed(credential):
+            return ()
+        return tuple(pepper.digest(credential) for pepper in self._peppers)
+
+    def _ancestors(self, store: HotStore, keys: Iterable[KeyFacts]) -> dict[str, KeyFacts]:
+        wanted = {ancestor for facts in keys for ancestor in facts.ancestors}
+        return store.facts_by_id(sorted(wanted)) if wanted else {}
+
+    def _judge(self, item: VerifyItem, facts: KeyFacts, elders: dict[str, KeyFacts], now_us: int) -> Verdict:
+        line = _line(facts, elders) if facts.ancestors else ()
+        principal = self._principal(facts, line)
+        refusal = _refusal(facts, line)
+        if refusal is not None:
+            return _REFUSED[refusal]
+        if principal.grant.expired(now_us):
+            return _REFUSED[KeyState.EXPIRED]
+        if principal.grant.networks is not None and not principal.grant.admits_peer(item.peer):
+            return _REFUSED[KeyState.NETWORK_NOT_ALLOWED]
+        if not item.required_scopes <= principal.grant.scopes:
+            return Verdict(KeyState.SCOPE_MISSING, principal, now_us)
+        state = KeyState.VALID
+        if facts.kind is KeyKind.CUSTOMER and self._documents.overdue(facts.accepted, now_us):
+            state = KeyState.TERMS_NOT_ACCEPTED
+        return Verdict(state, principal, now_us)
+
+    def _compute_principal(self, facts: KeyFacts, line: tuple[KeyFacts, ...]) -> Principal:
+        grant = facts.grant
+        for elder in line:
+            grant = grant.meet(elder.grant)
+        if facts.kind is not KeyKind.CUSTOMER:
+            return Principal(
+                facts.kind,
+                facts.key_id,
+                name=facts.service_name,
+                operator_roles=facts.operator_roles,
+                grant=grant,
+            )
+        plan = self._plans.find(facts.plan)
+        organization_role, workspace_role = _effective_roles(facts, line)
+        return Principal(
+            facts.kind,
+            facts.key_id,
+            organization_id=facts.organization_id,
+            workspace_id=facts.workspace_id,
+            member_id=facts.owner_member_id,
+            organization_role=organization_role,
+            workspace_role=workspace_role,
+            grant=grant,
+            plan=facts.plan,
+            terms_class=plan.terms_class,
+            tier=plan.tier,
+            subscription_id=facts.subscription_id,
+            accepted=facts.accepted,
+        )
+
+
+def models_on_the_wire(grant: Grant) -> tuple[str, ...]:
+    """Returns the models of a grant as messages hold them: none listed is any, `!` alone is none."""
+    if grant.models is None:
+        return ()
+    return tuple(sorted(grant.models)) or (NO_MODEL,)
+
+
+def _line(facts: KeyFacts, elders: dict[str, KeyFacts]) -> tuple[KeyFacts, ...]:
+    # An ancestor that is missing makes the line shorter than the key says; `_refusal` notices.
+    return tuple(elders[ancestor] for ancestor in facts.ancestors if ancestor in elders)
+
+
+def _refusal(facts: KeyFacts, line: tuple[KeyFacts, ...]) -> KeyState | None:
+    if facts.revoked or len(line) != len(facts.ancestors) or any(elder.revoked for elder in line):
+        return KeyState.REVOKED
+    if facts.kind is not KeyKind.CUSTOMER:
+        return None
+    if not facts.workspace_exists:
+        return KeyState.REVOKED
+    if facts.organization_state is not OrganizationState.ACTIVE:
+        return KeyState.TERMINATED
+    if not facts.owner_belongs or not all(elder.owner_belongs for elder in line):
+        return KeyState.OWNER_REMOVED
+    return None
+
+
+def _effective_roles(
+    facts: KeyFacts, line: tuple[KeyFacts, ...]
+) -> tuple[OrganizationRole | None, WorkspaceRole | None]:
+    """The owner's roles, narrowed by the ancestors' owners': minting for another gains nobody a role."""
+    role = facts.organization_role
+    for elder in line:
+        role = _lesser(role, elder.organization_role)
+    workspace_role = facts.workspace_role
+    if facts.organization_role is OrganizationRole.ADMIN:
+        workspace_role = WorkspaceRole.ADMIN
+    for elder in line:
+        manages = elder.organization_role is OrganizationRole.ADMIN or (
+            elder.workspace_id == facts.workspace_id and elder.workspace_role is WorkspaceRole.ADMIN
+        )
+        if not manages:
+            workspace_role = WorkspaceRole.MEMBER if workspace_role is not None else None
+    return role, workspace_role
+
+
+def _lesser(one: OrganizationRole | None, other: OrganizationRole | None) -> OrganizationRole | None:
+    if one is other or other is OrganizationRole.ADMIN:
+        return one
+    return other if one is OrganizationRole.ADMIN else OrganizationRole.MEMBER
