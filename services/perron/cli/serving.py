@@ -45,7 +45,12 @@ def up(
     """
     stop = threading.Event()
     with _signals(stop), output.notes.status("starting") as status:
-        suite = Suite(var or folder(), ports=port_base, progress=lambda step: status.update(f"{step} …"))
+        suite = Suite(
+            var or folder(),
+            ports=port_base,
+            environment=_traced(),
+            progress=lambda step: status.update(f"{step} …"),
+        )
         with suite:
             status.stop()
             _announce(suite, as_json=as_json)
@@ -55,6 +60,13 @@ def up(
                     raise SystemExit(_fail(died))
             output.note("draining")
     output.note("stopped")
+
+
+def _traced() -> dict[str, str]:
+    """Here every call is traced, unless the environment says otherwise: the files are capped and at hand."""
+    ratios = {f"PERRON_{name.upper()}_TRACE_RATIO": "1" for name in SERVICES}
+    wanted = ratios | {"OTEL_BSP_SCHEDULE_DELAY": "500"}
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
 def serve(service: Service) -> None:

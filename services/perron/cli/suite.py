@@ -7,6 +7,7 @@ start together.
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -35,6 +36,9 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "governance": ("identity",),
 }
 STORES = ("identity", "quotas", "governance")
+
+# Secrets that services read and never write: what seals admission ids, what wraps the keys of records.
+_SECRETS = ("sealing", "root")
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -99,6 +103,9 @@ class Suite:
         for name in ("keys", "logs", "traces"):
             (self.folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         self.first_start = not self._key_path("operator").exists()
+        for name in _SECRETS:
+            if not (self.folder / "keys" / name).exists():
+                write_private(self.folder / "keys" / name, secrets.token_hex(32) + "\n")
         self.endpoints = self._addresses()
         for name in STORES:
             if name in self._services:
@@ -167,7 +174,7 @@ class Suite:
             case "identity":
                 settings["BOOTSTRAP_KEY_FILE"] = str(self._key_path("operator"))
                 settings["PEPPER_FILE"] = str(keys / "pepper")
-                settings["SIGNING_KEY_FILE"] = str(keys / "signing")
+                settings["SIGNING_KEYS_FILE"] = str(keys / "signing")
             case "governance":
                 settings["ROOT_KEY_FILE"] = str(keys / "root")
                 settings["VAULT_FOLDER"] = str(self.folder / "vault")
@@ -252,9 +259,9 @@ class Suite:
         write_private(self.folder / "credentials.json", json.dumps(keys, indent=2) + "\n")
 
     def _database_url(self, service: str) -> str:
-        return self._environment.get(
-            f"PERRON_{service.upper()}_DATABASE_URL", f"sqlite:///{self.folder / service}.sqlite"
-        )
+        name = f"PERRON_{service.upper()}_DATABASE_URL"
+        url = self._environment.get(name) or os.environ.get(name)
+        return url or f"sqlite:///{self.folder / service}.sqlite"
 
     def _key_path(self, name: str) -> Path:
         return self.folder / "keys" / f"{name}.key"
@@ -269,7 +276,7 @@ class Suite:
         with (self.folder / "logs" / f"{service}.log").open("rb") as log:
             log.seek(self._log_starts[service])
             lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1].removeprefix(f"perron {service}: ") if lines else "it said nothing"
 
 
 def write_private(path: Path, text: str) -> None:
