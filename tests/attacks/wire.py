@@ -1,0 +1,171 @@
+"""Calls as an attacker makes them: any bytes, any credential, any deadline; and what comes back, taken apart."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from perron.chassis.errors import PerronError
+from perron.chassis.status import DETAILS_KEY, from_status
+from tests.rpcs import RPCS, Rpc
+
+OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_metadata_size", 1 << 20),
+    ("grpc.absolute_max_metadata_size", 1 << 20),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
+TIMEOUT_SECONDS = 10.0
+STREAM_SECONDS = 1.0
+"""How long a stream may take to its first message; one that only waits for news counts as answered."""
+
+ANSWERS = frozenset(
+    {
+        "OK",
+        "ABORTED",
+        "ALREADY_EXISTS",
+        "FAILED_PRECONDITION",
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "UNAUTHENTICATED",
+    }
+)
+"""Codes that a healthy service may answer to anything that it is sent."""
+
+_INNARDS = ("Traceback", "Exception", "sqlalchemy", "sqlite", "psycopg", ".py", "<class", "SELECT ", "INSERT ")
+_METADATA = Iterable[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `code` is the canonical name; `error` is None where the call went well."""
+
+    code: str
+    body: bytes = b""
+    message: str = ""
+    error: PerronError | None = None
+    status: status_pb2.Status | None = None
+    trailing: dict[str, str | bytes] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """The reason from the closed list; empty where there is none."""
+        return self.error.reason if self.error is not None else ""
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason} {self.message}".strip()
+
+
+class Wire:
+    """Channels to the services of a suite, one each, opened when needed."""
+
+    def __init__(self, endpoints: dict[str, str]) -> None:
+        self._endpoints = endpoints
+        self._channels: dict[str, grpc.Channel] = {}
+
+    def close(self) -> None:
+        """Closes every channel."""
+        for channel in self._channels.values():
+            channel.close()
+        self._channels.clear()
+
+    def channel(self, host: str) -> grpc.Channel:
+        """The channel to a service."""
+        if host not in self._channels:
+            self._channels[host] = grpc.insecure_channel(self._endpoints[host], OPTIONS)
+        return self._channels[host]
+
+    def call(
+        self,
+        rpc: Rpc,
+        request: bytes | Message = b"",
+        key: str | None = None,
+        *,
+        metadata: _METADATA = (),
+        timeout: float = TIMEOUT_SECONDS,
+        compression: grpc.Compression | None = None,
+    ) -> Answer:
+        """Calls and waits; whatever happens comes back as an answer."""
+        raw = request if isinstance(request, bytes) else request.SerializeToString()
+        sent = [*metadata, *([("authorization", f"Bearer {key}")] if key is not None else [])]
+        channel: Any = self.channel(rpc.host)
+        try:
+            if rpc.streams:
+                return _first(channel.unary_stream(rpc.path)(raw, min(timeout, STREAM_SECONDS), metadata=sent))
+            method = channel.unary_unary(rpc.path)
+            body, call = method.with_call(raw, timeout, metadata=sent, compression=compression)
+            return Answer("OK", body, trailing=_pairs(call.trailing_metadata()))
+        except grpc.RpcError as failed:
+            return _refusal(cast("grpc.Call", failed))
+
+    def ask(self, name: str, request: Message, key: str | None = None) -> Any:
+        """Calls a method that must answer, by `Service.Method`; returns the answer's message."""
+        rpc = named(name)
+        answer = self.call(rpc, request, key)
+        assert answer.code == "OK", f"{name}: {answer}"
+        return rpc.response.FromString(answer.body)
+
+
+def named(name: str) -> Rpc:
+    """The RPC of that name, as `ApiKeyService.CreateApiKey`."""
+    return next(rpc for rpc in RPCS if str(rpc).partition("@")[0] == name)
+
+
+def read(failed: Any) -> Answer:
+    """What an asynchronous call was refused with."""
+    return _refusal(failed)
+
+
+def assert_refused_properly(answer: Answer, *codes: str) -> None:
+    """Checks that a refusal has one of the codes, says why by one reason, and shows nothing of the inside."""
+    assert answer.code in codes, str(answer)
+    assert answer.error is not None
+    assert answer.status is not None, f"no details: {answer}"
+    assert [detail.TypeName() for detail in answer.status.details].count("google.rpc.ErrorInfo") == 1
+    assert answer.reason
+    assert answer.status.ByteSize() <= 1024
+    assert "perron-trace-id" in answer.trailing
+    assert_nothing_inside(answer)
+
+
+def assert_nothing_inside(answer: Answer) -> None:
+    """Checks that no text of ours, our libraries' or our store's is in the answer."""
+    shown = answer.message + str(answer.trailing)
+    assert not [word for word in _INNARDS if word in shown], shown
+
+
+def in_turn(calls: Iterable[Callable[[], Answer]]) -> Iterator[Answer]:
+    """Makes one call after the other."""
+    for call in calls:
+        yield call()
+
+
+def _first(call: Any) -> Answer:
+    try:
+        body = next(iter(call), b"")
+    except grpc.RpcError as failed:
+        if failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED:  # type: ignore[attr-defined]  # an RpcError is a Call
+            return Answer("OK")
+        raise
+    finally:
+        call.cancel()
+    return Answer("OK", body)
+
+
+def _refusal(failed: Any) -> Answer:
+    trailing = _pairs(failed.trailing_metadata())
+    details = trailing.get(DETAILS_KEY)
+    status = status_pb2.Status.FromString(details) if isinstance(details, bytes) else None
+    error = from_status(status) if status is not None else PerronError("", failed.details() or "")
+    return Answer(failed.code().name, b"", failed.details() or "", error, status, trailing)
+
+
+def _pairs(metadata: Any) -> dict[str, str | bytes]:
+    return {str(key): value for key, value in metadata or ()}

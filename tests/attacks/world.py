@@ -1,0 +1,301 @@
+"""Who lives on the suite that is attacked: two tenants with members of every role, operators, services.
+
+Everything is made over the wire, as a customer would, and found again by id.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from perron.api.admission.v1 import admission_service_pb2 as admission
+from perron.api.common.v1 import access_pb2, roles_pb2
+from perron.api.governance.v1 import directive_service_pb2
+from perron.api.identity.v1 import api_key_pb2, organization_pb2, workspace_pb2
+from perron.api.quotas.v1 import limit_pb2, limit_service_pb2, quota_service_pb2, usage_service_pb2
+from perron.cli.suite import Suite
+from tests.attacks.wire import Wire, named
+
+MODEL = "small-1"
+CAPPED_MODEL = "capped-1"
+PASSPORT_SECONDS = 8.0
+"""How long a passport is used here; it is good for 30 seconds."""
+
+ALL_SCOPES = tuple(number for number in roles_pb2.Scope.values() if number)
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One caller and what it may do. Roles and scopes are numbers of the contract's enums."""
+
+    name: str
+    kind: str
+    secret: str = field(repr=False)
+    key_id: str = ""
+    member_id: str = ""
+    scopes: frozenset[int] = frozenset()
+    organization_role: int = 0
+    workspace_role: int = 0
+    operator_roles: frozenset[int] = frozenset()
+    service: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def may_call(self, access: access_pb2.Access) -> bool:
+        """Whether the contract lets this caller in; what it may see there is another question."""
+        match self.kind:
+            case _ if access.public:
+                return True
+            case "customer" if access.HasField("customer"):
+                rule = access.customer
+                scoped = not rule.scope or rule.scope in self.scopes
+                roles = rule.organization_roles or rule.workspace_roles
+                fits = self.organization_role in rule.organization_roles or self.workspace_role in rule.workspace_roles
+                return scoped and (not roles or fits)
+            case "operator" if access.HasField("operator"):
+                return not access.operator.roles or bool(self.operator_roles & set(access.operator.roles))
+            case "service" if access.HasField("service"):
+                return "*" in access.service.names or self.service in access.service.names
+            case _:
+                return False
+
+
+@dataclass(slots=True)
+class Tenant:
+    """One organization: its ids, its people, and things of its own that attacks may use up."""
+
+    name: str
+    organization_id: str
+    workspace_id: str
+    admin: Person
+    people: dict[str, Person] = field(default_factory=dict)
+    spare: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+
+
+class World:
+    """A running suite with its inhabitants."""
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self.wire = Wire(suite.endpoints)
+        self.operator = Person("operator", "operator", suite.operator_key, operator_roles=frozenset(range(1, 7)))
+        self.services = {name: self._service(name) for name in ("admission", "quotas", "governance", "gateway")}
+        self.services["stranger"] = self._platform_key("stranger", service="stranger")
+        self.documents = self._documents()
+        self.operators = {
+            name: self._platform_key(name, role=number) for name, number in roles_pb2.OperatorRole.items() if number
+        }
+        self.tenant = self.new_tenant("attacked", plan="scale-2")
+        self.other = self.new_tenant("neighbour", plan="scale-2")
+        self._passports: dict[str, tuple[float, str]] = {}
+        for tenant in (self.tenant, self.other):
+            self._inhabit(tenant)
+
+    @property
+    def callers(self) -> list[Person]:
+        """Everybody who may knock, of every kind, role and scope; the neighbour is not among them."""
+        return [*self.tenant.people.values(), *self.operators.values(), self.operator, *self.services.values()]
+
+    def caller(self, access: access_pb2.Access, tenant: Tenant | None = None) -> Person:
+        """Somebody whom the contract lets in, the customer first."""
+        admin = (tenant or self.tenant).admin
+        candidates = [admin, self.operator, self.services["admission"], *self.services.values()]
+        return next(person for person in candidates if person.may_call(access))
+
+    def new_tenant(self, name: str, *, plan: str = "free") -> Tenant:
+        """Creates an organization with its admin."""
+        number = next(_numbers)
+        request = organization_pb2.CreateOrganizationRequest(
+            display_name=f"{name} {number}",
+            admin_email=f"admin{number}@{name}.example",
+            acceptances=self.documents,
+            permitted_uses=[organization_pb2.PERMITTED_USE_INTERNAL_BUSINESS],
+        )
+        made = self.wire.ask("OrganizationService.CreateOrganization", request, self.operator.secret)
+        organization = made.organization.organization_id
+        if plan != "free":
+            change = organization_pb2.ChangePlanRequest(organization_id=organization, plan=plan)
+            self.wire.ask("OrganizationService.ChangePlan", change, self.operator.secret)
+        admin = Person(
+            f"{name} admin",
+            "customer",
+            made.secret,
+            made.key.key_id,
+            made.admin.member_id,
+            frozenset(made.key.scopes),
+            roles_pb2.ORGANIZATION_ROLE_ADMIN,
+            roles_pb2.WORKSPACE_ROLE_ADMIN,
+        )
+        return Tenant(name, organization, made.workspace.workspace_id, admin, {"admin": admin})
+
+    def new_member(self, tenant: Tenant, organization_role: int, workspace_role: int) -> str:
+        """Adds somebody to the tenant's workspace and returns the member's id."""
+        number = next(_numbers)
+        request = workspace_pb2.AddMemberRequest(
+            workspace_id=tenant.workspace_id,
+            member=workspace_pb2.NewMember(
+                display_name=f"member {number}",
+                email=f"member{number}@{tenant.name}.example",
+                organization_role=organization_role,  # type: ignore[arg-type]  # a number of the enum
+            ),
+            workspace_role=workspace_role,  # type: ignore[arg-type]  # a number of the enum
+        )
+        added: str = self.wire.ask("WorkspaceService.AddMember", request, tenant.admin.secret).member.member_id
+        return added
+
+    def new_key(self, tenant: Tenant, scopes: tuple[int, ...] = ALL_SCOPES, *, owner: str = "", **more: Any) -> Any:
+        """Mints a key of the tenant and returns what CreateApiKey answers."""
+        request = api_key_pb2.CreateApiKeyRequest(
+            display_name=f"key {next(_numbers)}",
+            workspace_id=tenant.workspace_id,
+            owner_member_id=owner,
+            scopes=scopes,  # type: ignore[arg-type]  # numbers of the enum
+            **more,
+        )
+        return self.wire.ask("ApiKeyService.CreateApiKey", request, tenant.admin.secret)
+
+    def passport(self, tenant: Tenant) -> str:
+        """A passport of the tenant's admin, fresh enough to be accepted."""
+        made, token = self._passports.get(tenant.organization_id, (0.0, ""))
+        if time.monotonic() - made > PASSPORT_SECONDS:
+            request = api_key_pb2.VerifyRequest(credential=tenant.admin.secret, want_passport=True)
+            token = self.wire.ask("ApiKeyService.Verify", request, self.services["admission"].secret).passport
+            self._passports[tenant.organization_id] = (time.monotonic(), token)
+        return token
+
+    def admit(self, tenant: Tenant, **more: Any) -> Any:
+        """Admits one inference of the tenant."""
+        wanted = {"model": MODEL, "estimated_tokens": 10, "channel": roles_pb2.CHANNEL_API} | more
+        request = admission.AdmitRequest(credential=tenant.admin.secret, **wanted)
+        return self.wire.ask("AdmissionService.Admit", request, self.services["gateway"].secret)
+
+    def complete(self, admission_id: str, content: bytes = b"text") -> Any:
+        """Completes an admission with content."""
+        request = admission.CompleteRequest(admission_id=admission_id, tokens=5)
+        request.content.input = content
+        request.content.output = content
+        return self.wire.ask("AdmissionService.Complete", request, self.services["gateway"].secret)
+
+    def is_undisturbed(self) -> bool:
+        """Whether a well-behaved client is served as if nothing had happened."""
+        completed = self.complete(self.admit(self.other).admission_id)
+        return bool(completed.recorded) and set(self.suite.pids) == set(self.suite.endpoints)
+
+    def _service(self, name: str) -> Person:
+        path = self.suite.folder / "keys" / f"{name}.key"
+        return Person(f"service {name}", "service", path.read_text("utf-8").strip(), service=name)
+
+    def _platform_key(self, name: str, *, service: str = "", role: int = 0) -> Person:
+        request = api_key_pb2.CreatePlatformKeyRequest(display_name=name)
+        if service:
+            request.service.name = service
+        else:
+            request.operator.roles.append(role)  # type: ignore[arg-type]  # a number of the enum
+        made = self.wire.ask("ApiKeyService.CreatePlatformKey", request, self.operator.secret)
+        kind = "service" if service else "operator"
+        roles = frozenset({role} - {0})
+        return Person(f"{kind} {name}", kind, made.secret, made.key.key_id, operator_roles=roles, service=service)
+
+    def _documents(self) -> list[organization_pb2.DocumentAcceptance]:
+        listed = self.wire.ask("OrganizationService.ListDocuments", organization_pb2.ListDocumentsRequest())
+        found = {document.name: document for document in self._newest(listed.documents)}
+        return [
+            organization_pb2.DocumentAcceptance(
+                document=document.name, version=document.version, text_digest=document.text_digest
+            )
+            for document in found.values()
+        ]
+
+    def _newest(self, documents: Any) -> Iterator[Any]:
+        for name in {document.name for document in documents}:
+            request = organization_pb2.GetDocumentRequest(name=name)
+            yield self.wire.ask("OrganizationService.GetDocument", request).document
+
+    def _inhabit(self, tenant: Tenant) -> None:
+        """Gives a tenant members of every role, keys of every kind, and one of each thing that has an id."""
+        organization_roles, workspace_roles = roles_pb2.OrganizationRole, roles_pb2.WorkspaceRole
+        for name, organization_role, workspace_role in (
+            ("auditor", organization_roles.ORGANIZATION_ROLE_AUDITOR, workspace_roles.WORKSPACE_ROLE_MEMBER),
+            ("workspace admin", organization_roles.ORGANIZATION_ROLE_MEMBER, workspace_roles.WORKSPACE_ROLE_ADMIN),
+            ("member", organization_roles.ORGANIZATION_ROLE_MEMBER, workspace_roles.WORKSPACE_ROLE_MEMBER),
+        ):
+            member = self.new_member(tenant, organization_role, workspace_role)
+            made = self.new_key(tenant, owner=member)
+            scopes = frozenset(ALL_SCOPES)
+            tenant.people[name] = Person(
+                name, "customer", made.secret, made.key.key_id, member, scopes, organization_role, workspace_role
+            )
+        for scope in ALL_SCOPES:
+            made = self.new_key(tenant, (scope,))
+            name = f"admin with {roles_pb2.Scope.Name(scope)}"  # type: ignore[arg-type]  # a number of the enum
+            tenant.people[name] = Person(
+                name,
+                "customer",
+                made.secret,
+                made.key.key_id,
+                tenant.admin.member_id,
+                frozenset({scope}),
+                organization_roles.ORGANIZATION_ROLE_ADMIN,
+                workspace_roles.WORKSPACE_ROLE_ADMIN,
+            )
+        self._fill(tenant)
+
+    def _fill(self, tenant: Tenant) -> None:
+        workspace = self.wire.ask(
+            "WorkspaceService.CreateWorkspace",
+            workspace_pb2.CreateWorkspaceRequest(display_name="spare"),
+            tenant.admin.secret,
+        ).workspace.workspace_id
+        member = self.new_member(
+            tenant, roles_pb2.ORGANIZATION_ROLE_MEMBER, roles_pb2.WORKSPACE_ROLE_MEMBER
+        )
+        tenant.spare = {
+            "workspace_id": workspace,
+            "member_id": member,
+            "key_id": self.new_key(tenant).key.key_id,
+        }
+        admitted = self.admit(tenant)
+        completed = self.complete(admitted.admission_id)
+        tenant.ids = {
+            "admission_id": admitted.admission_id,
+            "decision_id": admitted.decision.decision_id,
+            "record_id": completed.record_id,
+            "reservation_id": self._reservation(tenant),
+            "suspension_id": self._suspension(tenant),
+            "zero_retention_request_id": self._zero_retention(tenant, workspace),
+        }
+
+    def _reservation(self, tenant: Tenant) -> str:
+        request = quota_service_pb2.ReserveRequest(passport=self.passport(tenant), model=MODEL, requests=1, tokens=10)
+        reserved = self.wire.ask("QuotaService.Reserve", request, self.services["admission"].secret)
+        return str(reserved.reservation_id)
+
+    def _suspension(self, tenant: Tenant) -> str:
+        cap = limit_service_pb2.SetCapRequest(
+            organization_id=tenant.organization_id,
+            model=CAPPED_MODEL,
+            metric=limit_pb2.METRIC_REQUESTS,
+            window=limit_pb2.WINDOW_MINUTE,
+            amount=1,
+        )
+        self.wire.ask("LimitService.SetCap", cap, tenant.admin.secret)
+        self.admit(tenant, model=CAPPED_MODEL)
+        request = admission.AdmitRequest(
+            credential=tenant.admin.secret, model=CAPPED_MODEL, estimated_tokens=1, channel=roles_pb2.CHANNEL_API
+        )
+        refused = self.wire.call(named("AdmissionService.Admit"), request, self.services["gateway"].secret)
+        assert refused.code == "RESOURCE_EXHAUSTED", str(refused)
+        wanted = usage_service_pb2.ListSuspensionsRequest(organization_id=tenant.organization_id)
+        listed = self.wire.ask("UsageService.ListSuspensions", wanted, tenant.admin.secret)
+        return str(listed.suspensions[0].suspension_id)
+
+    def _zero_retention(self, tenant: Tenant, workspace: str) -> str:
+        request = directive_service_pb2.RequestZeroRetentionRequest(
+            organization_id=tenant.organization_id, workspace_id=workspace, reasons="the records are of patients"
+        )
+        asked = self.wire.ask("DirectiveService.RequestZeroRetention", request, tenant.admin.secret)
+        return str(asked.zero_retention_request.zero_retention_request_id)
