@@ -33,6 +33,7 @@ Result = TypeVar("Result")
 
 SECONDS_MAX: Final = 5.0
 _RETRY_AFTER_MIN: Final = 0.1
+_COMPANY: Final = 4  # so many at once mean that more are coming
 
 
 class _Group:
@@ -73,7 +74,8 @@ class Batcher(Generic[Item, Result]):
 
     `run` gets at most `max_items` items, or `max_bytes` by `weigh` (one larger item runs alone), and returns as many
     results in the same order, a refused item's being its PerronError. `tenant` names whom an item is for, `trace_parent`
-    the trace it belongs to (empty: the submitting call's own). At most about `queue_max` items wait.
+    the trace it belongs to (empty: the submitting call's own). At most about `queue_max` items wait. After a batch of
+    several, the next one collects for `gather_seconds` more; an item that comes alone never waits for company.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Batcher(Generic[Item, Result]):
         max_items: int = 128,
         max_bytes: int = 128 * 1024,
         queue_max: int = 4096,
+        gather_seconds: float = 0.0,
     ) -> None:
         self._run = run
         self._name = name
@@ -96,6 +99,7 @@ class Batcher(Generic[Item, Result]):
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._queue_max = queue_max
+        self._gather_seconds = gather_seconds
         self._queues: dict[str, deque[_Entry[Item]]] = {}
         self._turns: deque[str] = deque()
         self._waiting = 0
@@ -162,6 +166,8 @@ class Batcher(Generic[Item, Result]):
         try:
             while batch := self._take():
                 await self._answer(batch)
+                if self._gather_seconds and len(batch) >= _COMPANY:
+                    await asyncio.sleep(self._gather_seconds)
         finally:
             self._runner = None
             if self._waiting:  # the runner was ended from outside; the service goes on

@@ -28,6 +28,8 @@ Result = TypeVar("Result")
 
 CALL_SECONDS_DEFAULT: Final = 5.0
 _SHAVED_SECONDS: Final = 0.01
+# A message costs as much as thirty of its items: under load, a pause between messages halves the CPU of a call.
+_GATHER_SECONDS: Final = 0.005
 _METADATA_BYTES_MAX: Final = 16384
 _REFUSED_OF_US: Final = frozenset({"UNAUTHENTICATED"})
 
@@ -117,7 +119,13 @@ class Coalescer(Generic[Item, Result]):
         self._method = method
         self._merge = merge
         self._batcher: Batcher[Item, Result] = Batcher(
-            self._ask, name=f"ask {name}", tenant=tenant, weigh=weigh, max_items=max_items, max_bytes=max_bytes
+            self._ask,
+            name=f"ask {name}",
+            tenant=tenant,
+            weigh=weigh,
+            max_items=max_items,
+            max_bytes=max_bytes,
+            gather_seconds=_GATHER_SECONDS,
         )
 
     async def submit(self, item: Item) -> Result:

@@ -55,6 +55,22 @@ async def test_items_that_arrive_while_a_batch_is_in_flight_share_the_next_one()
     assert store.batches == [[1], [2, 3, 4]]
 
 
+async def test_after_company_the_next_batch_waits_for_more_and_a_lone_item_never_waits() -> None:
+    store = Store()
+    batcher = Batcher(store.run, name="double", gather_seconds=0.05)
+    await batcher.submit_many([1, 2, 3, 4])
+    late = [asyncio.create_task(batcher.submit(5))]
+    await asyncio.sleep(0.01)
+    late.append(asyncio.create_task(batcher.submit(6)))
+    await asyncio.gather(*late)
+    assert store.batches == [[1, 2, 3, 4], [5, 6]]
+
+    begin = asyncio.get_running_loop().time()
+    await batcher.submit(7)
+    await batcher.submit(8)
+    assert asyncio.get_running_loop().time() - begin < 0.05
+
+
 async def test_a_refusal_is_one_items_own() -> None:
     batcher = Batcher(Store().run, name="double")
     results = await batcher.submit_many([1, -1, 3])
