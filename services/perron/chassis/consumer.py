@@ -28,6 +28,7 @@ from perron.chassis.tables import OWN
 
 _BACKOFF_SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 _RENEW_SECONDS: Final = 5.0
+_OTHERS_TURN_SECONDS: Final = 1.0
 
 _log = telemetry.logger("consumer")
 _CURSORS: Final = OWN.event_cursors
@@ -86,6 +87,7 @@ class Consumer:
     async def _consume(self) -> None:
         lease = await self._leases.acquire(f"events of {self._peer.name}")
         if lease is None:
+            await asyncio.sleep(_OTHERS_TURN_SECONDS)
             return
         try:
             cursor = await self._database.write(lambda tx: self._read_cursor(tx, lease))
