@@ -13,7 +13,7 @@ from perron.cli.output import AsJson
 
 app = typer.Typer(no_args_is_help=True, help="API keys: minted, listed and revoked, never shown twice.")
 
-_COLUMNS = ("key_id", "display_name", "state", "workspace_id", "scopes", "allowed_models", "create_time")
+_COLUMNS = ("key_id", "display_name", "kind", "state", "scopes", "expire_time")
 PrintKey = Annotated[bool, typer.Option("--print-key", help="Print the secret alone, for a variable.")]
 Expires = Annotated[
     str, typer.Option(metavar="WHEN", help="When it stops working: 30d, 12h or an ISO 8601 time.")

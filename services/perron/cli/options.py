@@ -10,7 +10,7 @@ from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from perron.api.identity.v1 import workspace_pb2, workspace_pb2_grpc
-from perron.cli.connection import Connection
+from perron.cli.connection import Connection, RefusedError
 from perron.cli.output import enum_word
 
 As = Annotated[
@@ -70,7 +70,12 @@ def organization_of(connection: Connection, named: str) -> str:
     if named:
         return named
     stub = connection.stub(workspace_pb2_grpc.WorkspaceServiceStub)
-    found = connection.ask(stub.ListWorkspaces, workspace_pb2.ListWorkspacesRequest(page_size=1)).workspaces
-    if not found:
-        raise typer.BadParameter("an operator names the organization", param_hint="--organization")
+    try:
+        found = connection.ask(
+            stub.ListWorkspaces, workspace_pb2.ListWorkspacesRequest(page_size=1)
+        ).workspaces
+    except RefusedError as refused:
+        if refused.error.reason != "RESOURCE_NOT_FOUND":
+            raise
+        raise typer.BadParameter("an operator names the organization", param_hint="--organization") from None
     return found[0].organization_id

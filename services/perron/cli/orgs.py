@@ -12,7 +12,7 @@ from perron.cli.output import AsJson
 
 app = typer.Typer(no_args_is_help=True, help="Organizations: the customers of this installation.")
 
-_COLUMNS = ("organization_id", "display_name", "state", "plan", "terms_class", "tier", "create_time")
+_COLUMNS = ("organization_id", "display_name", "state", "plan", "terms_class", "create_time")
 
 
 @app.command()

@@ -4,6 +4,7 @@ A pipe therefore receives nothing but the answer, whatever was said beside it.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +27,18 @@ USAGE = 2
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.", rich_help_panel="Output")]
 
-answers = Console(highlight=False, soft_wrap=True)
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
+# A pipe has no width of its own; what is read there is better not folded.
+_PIPE_COLUMNS = 160
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
+
+
+answers = _console(stderr=False)
+notes = _console(stderr=True)
 
 
 def note(text: str) -> None:
@@ -59,7 +70,8 @@ def show_list(
         return
     table = Table(box=None, header_style="dim", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # An id that is folded cannot be copied.
+        table.add_column(column, overflow="fold", no_wrap=column.endswith("_id"))
     for row in found:
         table.add_row(*(escape(text(row.get(column, ""))) for column in columns))
     answers.print(table)

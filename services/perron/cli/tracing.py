@@ -60,7 +60,7 @@ def drawn(files: Path, spans: list[traces.Span]) -> RenderableType:
         for span in traces.read(files, batch)
         if "perron.batch.items" in span.attributes
     }
-    return waterfall.draw(traces.trees(spans), batches)
+    return waterfall.draw(traces.trees(spans), batches, output.answers.width)
 
 
 def _fields(span: traces.Span) -> dict[str, object]:

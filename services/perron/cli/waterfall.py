@@ -10,30 +10,32 @@ from perron.cli.traces import Node, Span
 
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 _BAR_COLUMNS = 36
+_BAR_COLUMNS_MIN = 10
+_MILLISECONDS_COLUMNS = 12
 
 
-def draw(roots: Sequence[Node], batches: Mapping[str, int]) -> RenderableType:
+def draw(roots: Sequence[Node], batches: Mapping[str, int], width: int) -> RenderableType:
     """The waterfall of a trace.
 
-    `batches` says how many callers shared each batch that a span links to, by the trace of the batch.
+    `batches` says how many callers shared each batch that a span links to, by the trace of the batch; `width` is
+    that of the terminal in columns.
     """
     lines = [line for root in roots for line in root.walk()]
     start = min(span.start_ns for _, span in lines)
     length = max(1, max(span.end_ns for _, span in lines) - start)
     services = list(dict.fromkeys(span.service for _, span in lines))
     colours = {service: _COLOURS[index % len(_COLOURS)] for index, service in enumerate(services)}
+    names = [_name(depth, span, batches) for depth, span in lines]
+    taken = max(map(len, services)) + max(name.cell_len for name in names) + _MILLISECONDS_COLUMNS
+    columns = max(_BAR_COLUMNS_MIN, min(_BAR_COLUMNS, width - taken))
     table = Table.grid(padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, justify="right")
-    for depth, span in lines:
+    for justify in ("left", "left", "left", "right"):
+        table.add_column(no_wrap=True, justify=justify)
+    for (_, span), name in zip(lines, names, strict=True):
         colour = colours[span.service]
+        bar = _bar((span.start_ns - start) / length, (span.end_ns - span.start_ns) / length, columns)
         table.add_row(
-            Text(span.service, style=colour),
-            _name(depth, span, batches),
-            _bar(span, start, length, colour),
-            Text(f"{span.milliseconds:.2f} ms"),
+            Text(span.service, style=colour), name, Text(bar, style=colour), f"{span.milliseconds:.2f} ms"
         )
     whole = "one connected tree" if len(roots) == 1 else f"{len(roots)} separate pieces"
     head = Text(f"trace {lines[0][1].trace_id}: ", style="bold")
@@ -51,8 +53,7 @@ def _name(depth: int, span: Span, batches: Mapping[str, int]) -> Text:
     return name
 
 
-def _bar(span: Span, start: int, length: int, colour: str) -> Text:
-    left = min(_BAR_COLUMNS - 1, (span.start_ns - start) * _BAR_COLUMNS // length)
-    width = max(1, round((span.end_ns - span.start_ns) * _BAR_COLUMNS / length))
-    width = min(width, _BAR_COLUMNS - left)
-    return Text(" " * left + "━" * width + " " * (_BAR_COLUMNS - left - width), style=colour)
+def _bar(start: float, share: float, columns: int) -> str:
+    left = min(columns - 1, int(start * columns))
+    length = min(max(1, round(share * columns)), columns - left)
+    return (" " * left + "━" * length).ljust(columns)
