@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 SECONDS_MAX: Final = 5.0
 _RETRY_AFTER_MIN: Final = 0.1
-_COMPANY: Final = 4  # so many at once mean that more are coming
+_COMPANY: Final = 10  # so many at once mean that many more are coming
 
 
 class _Group:
@@ -75,7 +75,7 @@ class Batcher(Generic[Item, Result]):
     `run` gets at most `max_items` items, or `max_bytes` by `weigh` (one larger item runs alone), and returns as many
     results in the same order, a refused item's being its PerronError. `tenant` names whom an item is for, `trace_parent`
     the trace it belongs to (empty: the submitting call's own). At most about `queue_max` items wait. After a batch of
-    several, the next one collects for `gather_seconds` more; an item that comes alone never waits for company.
+    several, the next one collects for up to `gather_seconds` more; an item that comes alone waits for nobody.
     """
 
     def __init__(
@@ -166,8 +166,8 @@ class Batcher(Generic[Item, Result]):
         try:
             while batch := self._take():
                 await self._answer(batch)
-                if self._gather_seconds and len(batch) >= _COMPANY:
-                    await asyncio.sleep(self._gather_seconds)
+                if self._gather_seconds and len(batch) > 1:
+                    await asyncio.sleep(self._gather_seconds * min(1.0, len(batch) / _COMPANY))
         finally:
             self._runner = None
             if self._waiting:  # the runner was ended from outside; the service goes on

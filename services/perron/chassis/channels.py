@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 CALL_SECONDS_DEFAULT: Final = 5.0
 _SHAVED_SECONDS: Final = 0.01
 # A message costs as much as thirty of its items: under load, a pause between messages halves the CPU of a call.
-_GATHER_SECONDS: Final = 0.005
+_GATHER_SECONDS: Final = 0.01
 _METADATA_BYTES_MAX: Final = 16384
 _REFUSED_OF_US: Final = frozenset({"UNAUTHENTICATED"})
 

@@ -57,7 +57,7 @@ async def test_items_that_arrive_while_a_batch_is_in_flight_share_the_next_one()
 
 async def test_after_company_the_next_batch_waits_for_more_and_a_lone_item_never_waits() -> None:
     store = Store()
-    batcher = Batcher(store.run, name="double", gather_seconds=0.05)
+    batcher = Batcher(store.run, name="double", gather_seconds=0.1)
     await batcher.submit_many([1, 2, 3, 4])
     late = [asyncio.create_task(batcher.submit(5))]
     await asyncio.sleep(0.01)
