@@ -130,7 +130,7 @@ async def test_a_duplicate_in_flight_waits_and_has_no_effect(
     database_url: str, claim: Claim, effects: int
 ) -> None:
     database = Database(database_url, clock=SystemClock())
-    claimed, second_began = threading.Event(), threading.Event()
+    claimed, looked = threading.Event(), threading.Event()
 
     def effect(tx: Transaction) -> None:
         events.append(tx, "thing.created", organization_id="org_a")
@@ -138,13 +138,13 @@ async def test_a_duplicate_in_flight_waits_and_has_no_effect(
     def first(tx: Transaction) -> str | None:
         earlier = claim(tx, request(), "res_1")
         claimed.set()
-        second_began.wait(0.3)
+        looked.wait(5 if claim is look_first else 0.3)  # held up, the second waits for this commit
         effect(tx)
         return earlier
 
     def second(tx: Transaction) -> str | None:
-        second_began.set()
         earlier = claim(tx, request(), "res_2")
+        looked.set()
         if earlier is None:
             effect(tx)
         return earlier
