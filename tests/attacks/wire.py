@@ -1,6 +1,6 @@
 """Calls as an attacker makes them: any bytes, any credential, any deadline; and what comes back, taken apart."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -141,10 +141,22 @@ def assert_nothing_inside(answer: Answer) -> None:
     assert not [word for word in _INNARDS if word in shown], shown
 
 
-def in_turn(calls: Iterable[Callable[[], Answer]]) -> Iterator[Answer]:
-    """Makes one call after the other."""
-    for call in calls:
-        yield call()
+def first(rpc: Rpc, answer: Answer) -> Answer:
+    """The answer to a call, or, where it is a batch that was answered, to its first item."""
+    return items(rpc, answer)[0] if rpc.batch_item is not None and answer.code == "OK" else answer
+
+
+def items(rpc: Rpc, answer: Answer) -> list[Answer]:
+    """The answer to each item of a batch."""
+    response: Any = rpc.response.FromString(answer.body)
+    return [_item(result) for result in response.results]
+
+
+def _item(result: Any) -> Answer:
+    if result.WhichOneof("outcome") != "error":
+        return Answer("OK", result.SerializeToString())
+    error = from_status(result.error)
+    return Answer(error.code, b"", error.message, error, result.error)
 
 
 def _first(call: Any) -> Answer:
