@@ -63,6 +63,8 @@ class Members:
         """Returns the members of a workspace or, where none is named, of the organization."""
         if workspace_id:
             workspace = visible(store.workspace(workspace_id), caller)
+            if organization_id not in {"", workspace.organization_id}:
+                raise errors.not_found("organization")
             return store.members(workspace.organization_id, workspace_id, after, limit)
         if not sees_all(caller):
             raise errors.role_missing("list the members of the whole organization")
