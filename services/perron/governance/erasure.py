@@ -28,7 +28,7 @@ class Erasure:
         self._vault = vault
 
     async def start(self) -> None:
-        """Drops the keys of the drop list again, as a restored vault may hold them, and goes on from there."""
+        """Drops the keys of the drop list again, as a restored vault may hold them, and goes on."""
         dropped = await self._database.read(lambda tx: RecordStore(tx).epochs_in("DROPPED"))
         await asyncio.to_thread(self._vault.drop, dropped)
         await self.run()

@@ -158,7 +158,9 @@ class Rulebook:
         if accepted is None or case.channel not in accepted.channels:
             return Judgement("", MOST_RESTRICTIVE)
         outcome = accepted.outcome(case)
-        if accepted is newest or outcome == MOST_RESTRICTIVE:
+        if outcome == MOST_RESTRICTIVE:
+            return Judgement("", MOST_RESTRICTIVE)
+        if accepted is newest:
             return Judgement(accepted.version, outcome)
         outcome = meet(outcome, newest.outcome(case))
         if accepted.effective_time < newest.effective_time:
