@@ -65,8 +65,7 @@ def up(
 def _traced() -> dict[str, str]:
     """Here every call is traced, unless the environment says otherwise: the files are capped and at hand."""
     ratios = {f"PERRON_{name.upper()}_TRACE_RATIO": "1" for name in SERVICES}
-    wanted = ratios | {"OTEL_BSP_SCHEDULE_DELAY": "500"}
-    return {name: os.environ.get(name, value) for name, value in wanted.items()}
+    return {name: os.environ.get(name, ratio) for name, ratio in ratios.items()}
 
 
 def serve(service: Service) -> None:

@@ -184,7 +184,10 @@ class Suite:
                 pass
         if service != "identity":
             settings["KEY_FILE"] = str(self._key_path(service))
-        return {prefix + name: str(value) for name, value in settings.items()} | {
+        own = {prefix + name: str(value) for name, value in settings.items()}
+        # A trace is looked at by whoever has just made the call.
+        own["OTEL_BSP_SCHEDULE_DELAY"] = "500"
+        return own | {
             name: value
             for name, value in self._environment.items()
             if not name.startswith(

@@ -12,8 +12,10 @@ from perron.cli import output, traces, waterfall
 from perron.cli.connection import folder
 from perron.cli.output import AsJson
 
-# Services write their spans a moment after the work; asked at once, one waits for them.
+# Services write their spans this long after the work; asked at once, one waits for them.
+FLUSH_SECONDS = 1.0
 _PATIENCE_SECONDS = 6.0
+_QUIET_READS = 3
 
 
 def trace(
@@ -41,14 +43,16 @@ def settled(files: Path, trace_id: str, *, patience: float = _PATIENCE_SECONDS) 
     """Every span of a trace once no more arrive, after at most `patience` seconds; `last` is looked up."""
     deadline = time.monotonic() + patience
     found: list[traces.Span] = []
+    quiet = 0
     while True:
         wanted = traces.last(files) if trace_id == "last" else trace_id
         before, found = found, traces.read(files, wanted) if wanted else []
         # A whole trace is one tree; a caller's own span lies elsewhere, so the root's parent is no matter.
         whole = len(found) == len(before) and len(traces.trees(found)) == 1
-        if whole or time.monotonic() > deadline:
+        quiet = quiet + 1 if whole else 0
+        if quiet >= _QUIET_READS or time.monotonic() > deadline:
             return found
-        time.sleep(0.3)
+        time.sleep(FLUSH_SECONDS / _QUIET_READS)
 
 
 def drawn(files: Path, spans: list[traces.Span]) -> RenderableType:

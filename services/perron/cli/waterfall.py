@@ -17,8 +17,8 @@ _MILLISECONDS_COLUMNS = 12
 def draw(roots: Sequence[Node], batches: Mapping[str, int], width: int) -> RenderableType:
     """The waterfall of a trace.
 
-    `batches` says how many callers shared each batch that a span links to, by the trace of the batch; `width` is
-    that of the terminal in columns.
+    `batches` says how many callers shared each batch that a span links to, by the trace of the batch; `width`
+    is that of the terminal in columns.
     """
     lines = [line for root in roots for line in root.walk()]
     start = min(span.start_ns for _, span in lines)

@@ -162,8 +162,9 @@ def _traced(stage: Stage, candidates: Sequence[str]) -> list[traces.Span]:
     """The spans of a traced Admit, of one that shared its batches with others where there is one."""
     files = stage.suite.folder / "traces"
     best: list[traces.Span] = []
-    for trace_id in candidates[len(candidates) // 2 :][:6]:
-        spans = tracing.settled(files, trace_id)
+    time.sleep(tracing.FLUSH_SECONDS)
+    for trace_id in candidates[len(candidates) // 2 :]:
+        spans = traces.read(files, trace_id)
         shared = sum(bool(span.links) for span in spans)
         if len(traces.trees(spans)) != 1:
             return spans  # a trace in pieces is what must be shown

@@ -40,7 +40,7 @@ def demo(
     start = time.monotonic()
     where = Path(tempfile.mkdtemp(prefix="perron-demo-"))
     console.print(f"[bold]Perron {importlib.metadata.version('perron')}[/bold], played in {where}")
-    played = Stage(Suite(where, environment={"OTEL_BSP_SCHEDULE_DELAY": "300"}), console)
+    played = Stage(Suite(where), console)
     try:
         _play(played)
         for check in played.afterwards:

@@ -1,0 +1,170 @@
+"""`perron up` and what it starts, as processes."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perron.chassis.errors import SetupError
+from perron.cli.suite import SERVICES, Suite
+from tests.suite.command import environment, perron
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """`perron up` on free ports, and what it announced."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "perron.cli", "up", "--var", str(folder), "--port-base", "0", *arguments],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        announced = ""
+        while not announced.endswith("}\n"):
+            line = process.stdout.readline()
+            assert line, process.communicate()[1]
+            announced += line
+        yield process, json.loads(announced)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=60)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_up_keeps_its_keys_private_and_drains_on_ctrl_c(tmp_path: Path) -> None:
+    with running(tmp_path, "--json") as (process, announced):
+        assert set(announced["endpoints"]) == set(SERVICES)
+        created = perron(
+            "orgs",
+            "create",
+            "Acme",
+            "--email",
+            "ada@acme.example",
+            "--accept-terms",
+            "--json",
+            PERRON_VAR=str(tmp_path),
+        )
+        assert created.status == 0, created.notes
+        assert "as the operator key of" in created.notes
+        secret = created.parsed["secret"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    assert not any(map(alive, announced["pids"].values()))
+    for name in ("credentials.json", "keys/operator.key", "keys/admission.key", "keys/root", "keys/sealing"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600, name
+    assert secret not in (tmp_path / "credentials.json").read_text(encoding="utf-8")
+
+    # The second start finds everything as it was left.
+    kept = (tmp_path / "credentials.json").read_text(encoding="utf-8")
+    with running(tmp_path, "--json"):
+        assert (tmp_path / "credentials.json").read_text(encoding="utf-8") == kept
+        admitted = perron("admit", "Still here?", "--json", PERRON_VAR=str(tmp_path), PERRON_API_KEY=secret)
+        assert admitted.status == 0, admitted.notes
+        assert admitted.parsed["completed"]["recorded"] is True
+
+
+def test_a_port_in_use_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = perron("up", "--var", str(tmp_path), "--port-base", str(port - 2))
+    assert refused.status == 2
+    assert refused.answer == ""
+    assert refused.notes.strip().splitlines() == [
+        f"perron: port {port} (quotas) is in use: end what listens there, or change --port-base"
+    ]
+    assert not (tmp_path / "identity.sqlite").exists()
+
+
+def test_a_wrong_setting_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    refused = perron("up", "--var", str(tmp_path), "--port-base", "0", PERRON_IDENTITY_PEPER_FILE="typo")
+    assert refused.status == 2
+    assert refused.notes.strip().splitlines() == [
+        "perron: identity did not start: PERRON_IDENTITY_PEPER_FILE: there is no such setting"
+    ]
+
+
+def test_a_store_that_is_served_cannot_be_served_twice(suite: Suite) -> None:
+    with pytest.raises(SetupError, match="another process serves"):
+        Suite(suite.folder).start()
+    assert set(suite.pids) == set(SERVICES)
+
+
+def test_a_service_that_dies_ends_up_with_its_last_words(tmp_path: Path) -> None:
+    with running(tmp_path, "--json") as (process, announced):
+        os.kill(announced["pids"]["quotas"], signal.SIGKILL)
+        _, notes = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "quotas ended with status -9" in notes
+        assert not any(map(alive, announced["pids"].values()))
+
+
+def test_a_killed_service_comes_back_where_it_was(tmp_path: Path) -> None:
+    with Suite(tmp_path) as own:
+        target = own.endpoints["governance"]
+        own.kill("governance")
+        assert "governance" not in own.pids
+        assert own.died().startswith("governance ended with status -9")
+        own.restart("governance")
+        assert own.endpoints["governance"] == target
+        assert set(own.pids) == set(SERVICES)
+
+
+def test_commands_without_a_suite_say_what_is_missing(tmp_path: Path) -> None:
+    refused = perron("orgs", "list", PERRON_VAR=str(tmp_path))
+    assert refused.status == 2
+    assert "start the suite with `perron up`" in refused.notes
+    assert refused.answer == ""
+
+
+def test_a_refusal_is_exit_code_1_with_its_reason_and_trace(suite: Suite) -> None:
+    folder = str(suite.folder)
+    refused = perron(
+        "orgs", "change-plan", "org_00000000000000000000000000", "gold", "--json", PERRON_VAR=folder
+    )
+    assert refused.status == 1
+    assert refused.parsed["error"]["reason"] in {"RESOURCE_NOT_FOUND", "PLAN_UNKNOWN"}
+    assert len(refused.parsed["trace_id"]) == 32
+    typo = perron("keys", "list", PERRON_VAR=folder, PERRON_API_KEY="prn_live_typo")
+    assert typo.status == 1
+    assert "CREDENTIAL_INVALID" in typo.notes
+    assert "as PERRON_API_KEY" in typo.notes
+
+
+def test_the_data_files_that_ship_fit_each_other() -> None:
+    checked = perron("check", "--json")
+    assert checked.status == 0, checked.answer
+    assert {row["file"] for row in checked.parsed} == {"plans", "documents", "tiers", "rules", "models"}
+
+
+def test_a_plan_whose_tier_is_missing_is_found(tmp_path: Path) -> None:
+    tiers = tmp_path / "tiers.yaml"
+    tiers.write_text("tiers:\n  - name: free\n    limits: []\n", encoding="utf-8")
+    checked = perron("check", "--json", PERRON_QUOTAS_TIERS_FILE=str(tiers))
+    assert checked.status == 1
+    assert {
+        "file": "plans",
+        "holds": "scale-1",
+        "fault": "its tier scale-1 is not among the tiers",
+    } in checked.parsed
