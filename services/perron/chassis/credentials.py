@@ -11,6 +11,8 @@ from typing import Final
 BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 RANDOM_LENGTH: Final = 43  # 43 base62 characters carry 256 bits
 CHECKSUM_LENGTH: Final = 6  # 62^6 > 2^32
+_PAIRS: Final = tuple(high + low for high in BASE62 for low in BASE62)
+_PAIR: Final = len(_PAIRS)
 
 # [0-9A-Za-z] rather than \w: look-alikes must not pass; fullmatch refuses a final newline too.
 _FORM: Final = re.compile(r"(prn_[a-z0-9]{1,16}_[0-9A-Za-z]{43})([0-9A-Za-z]{6})")
@@ -31,8 +33,5 @@ def with_checksum(environment: str, secret: str) -> str:
 def checksum(body: str) -> str:
     """Returns the CRC32 of everything that stands before it, as six base62 digits, most significant first."""
     value = zlib.crc32(body.encode("ascii"))
-    digits = ""
-    for _ in range(CHECKSUM_LENGTH):
-        value, digit = divmod(value, 62)
-        digits = BASE62[digit] + digits
-    return digits
+    # Two digits at a time: every call of the suite passes here.
+    return _PAIRS[value // _PAIR // _PAIR] + _PAIRS[value // _PAIR % _PAIR] + _PAIRS[value % _PAIR]

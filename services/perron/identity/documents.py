@@ -82,12 +82,10 @@ class Documents:
                 standing[acceptance.document] = acceptance.version
         return standing
 
-    def overdue(self, accepted: Mapping[str, str], now_us: int) -> bool:
-        """Says whether a version's accept-by time has passed without its acceptance."""
-        for accept_by_us, name, enough in self._bindings:
-            if accept_by_us <= now_us and accepted.get(name) not in enough:
-                return True
-        return False
+    def overdue_from_us(self, accepted: Mapping[str, str]) -> int | None:
+        """Returns the instant from which an acceptance is overdue; None where none ever is."""
+        due = [by_us for by_us, name, enough in self._bindings if accepted.get(name) not in enough]
+        return min(due, default=None)
 
     def _in_force(self, name: str, now_us: int) -> Document | None:
         return next(

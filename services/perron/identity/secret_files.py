@@ -80,7 +80,7 @@ def signing_keys(
 
 
 def bootstrap_credential(setting: str, path: str, environment: str, randomness: Randomness) -> str:
-    """Reads the first operator key, or makes one and writes it. Raises SetupError where neither can be done."""
+    """Reads the first operator key, or makes one and writes it. Raises SetupError if neither works."""
     made = make_credential(environment, randomness)
     found = _read_or(setting, path, lambda: made + "\n")
     credential = found.content.strip()

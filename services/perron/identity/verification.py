@@ -10,7 +10,7 @@ one.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from perron.chassis.credentials import is_well_formed
 from perron.chassis.passports import Passport
@@ -39,15 +39,25 @@ MALFORMED: Final = Verdict(KeyState.MALFORMED)
 _REFUSED: Final = {state: Verdict(state) for state in KeyState}
 
 
+class Reading(NamedTuple):
+    """What the rows say of a key whatever the hour: a pure function of them, and so remembered by them."""
+
+    refusal: Verdict | None
+    principal: Principal
+    expire_us: int | None
+    overdue_from_us: int | None
+
+
 class Verification:
     """Judges keys for whole batches."""
 
     def __init__(self, peppers: Sequence[Pepper], plans: Plans, documents: Documents) -> None:
-        self._peppers = tuple(peppers)
+        self._digest = peppers[0].digest
+        self._older_digest = peppers[1].digest if len(peppers) > 1 else None
         self._plans = plans
         self._documents = documents
-        self._principal: Callable[[KeyFacts, tuple[KeyFacts, ...]], Principal] = lru_cache(maxsize=16_384)(
-            self._compute_principal
+        self._reading: Callable[[KeyFacts, tuple[KeyFacts, ...]], Reading] = lru_cache(maxsize=16_384)(
+            self._read
         )
 
     def verify(self, store: HotStore, items: Sequence[VerifyItem]) -> list[Verdict]:
@@ -74,7 +84,7 @@ class Verification:
         if facts is None:
             raise errors.not_found("key")
         elders = self._ancestors(store, [facts])
-        return self._principal(facts, _line(facts, elders)).grant, facts.ancestors
+        return self._reading(facts, _line(facts, elders)).principal.grant, facts.ancestors
 
     def passport(self, principal: Principal, as_of_us: int) -> Passport:
         """Returns what a passport says of a customer; `as_of_us` is the instant at which it was true."""
@@ -99,30 +109,41 @@ class Verification:
     def _digests(self, credential: str) -> tuple[bytes, ...]:
         if not is_well_formed(credential):
             return ()
-        return tuple(pepper.digest(credential) for pepper in self._peppers)
+        if self._older_digest is None:
+            return (self._digest(credential),)
+        return (self._digest(credential), self._older_digest(credential))
 
     def _ancestors(self, store: HotStore, keys: Iterable[KeyFacts]) -> dict[str, KeyFacts]:
         wanted = {ancestor for facts in keys for ancestor in facts.ancestors}
         return store.facts_by_id(sorted(wanted)) if wanted else {}
 
     def _judge(self, item: VerifyItem, facts: KeyFacts, elders: dict[str, KeyFacts], now_us: int) -> Verdict:
-        line = _line(facts, elders) if facts.ancestors else ()
-        principal = self._principal(facts, line)
-        refusal = _refusal(facts, line)
-        if refusal is not None:
-            return _REFUSED[refusal]
-        if principal.grant.expired(now_us):
+        reading = self._reading(facts, _line(facts, elders) if facts.ancestors else ())
+        if reading.refusal is not None:
+            return reading.refusal
+        if reading.expire_us is not None and reading.expire_us <= now_us:
             return _REFUSED[KeyState.EXPIRED]
-        if principal.grant.networks is not None and not principal.grant.admits_peer(item.peer):
+        grant = reading.principal.grant
+        if grant.networks is not None and not grant.admits_peer(item.peer):
             return _REFUSED[KeyState.NETWORK_NOT_ALLOWED]
-        if not item.required_scopes <= principal.grant.scopes:
-            return Verdict(KeyState.SCOPE_MISSING, principal, now_us)
-        state = KeyState.VALID
-        if facts.kind is KeyKind.CUSTOMER and self._documents.overdue(facts.accepted, now_us):
-            state = KeyState.TERMS_NOT_ACCEPTED
-        return Verdict(state, principal, now_us)
+        if not item.required_scopes <= grant.scopes:
+            return Verdict(KeyState.SCOPE_MISSING, reading.principal, now_us)
+        if reading.overdue_from_us is not None and reading.overdue_from_us <= now_us:
+            return Verdict(KeyState.TERMS_NOT_ACCEPTED, reading.principal, now_us)
+        return Verdict(KeyState.VALID, reading.principal, now_us)
 
-    def _compute_principal(self, facts: KeyFacts, line: tuple[KeyFacts, ...]) -> Principal:
+    def _read(self, facts: KeyFacts, line: tuple[KeyFacts, ...]) -> Reading:
+        refusal = _refusal(facts, line)
+        principal = self._principal(facts, line)
+        is_customer = facts.kind is KeyKind.CUSTOMER
+        return Reading(
+            _REFUSED[refusal] if refusal is not None else None,
+            principal,
+            principal.grant.expire_us,
+            self._documents.overdue_from_us(facts.accepted) if is_customer else None,
+        )
+
+    def _principal(self, facts: KeyFacts, line: tuple[KeyFacts, ...]) -> Principal:
         grant = facts.grant
         for elder in line:
             grant = grant.meet(elder.grant)
