@@ -1,11 +1,13 @@
-"""A real OTLP collector for tests and the bench: it takes what the services export over gRPC and keeps it to be asked.
+"""A real OTLP collector for tests and the bench: it takes what the services export over gRPC and keeps it
+to be asked.
 
     async with Collector() as collector:
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
         ...
         collector.spans_of(trace_id)
 
-`python -m tests.collector` is one that keeps nothing, for measurements: it prints its endpoint and counts until it is ended.
+`python -m tests.collector` is one that keeps nothing, for measurements: it prints its endpoint and counts
+until it is ended.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Collector(
     metrics_service_pb2_grpc.MetricsServiceServicer,
     logs_service_pb2_grpc.LogsServiceServicer,
 ):
-    """Listens on a free port of loopback while the `async with` block runs; with `keep=False` it only counts spans."""
+    """Listens on a free port of loopback while the `async with` block runs; with `keep=False` it only
+    counts spans.
+    """
 
     def __init__(self, *, keep: bool = True) -> None:
         self.keep = keep
@@ -71,7 +75,7 @@ class Collector(
     async def __aexit__(self, *_: object) -> None:
         await self._server.stop(0.5)
 
-    async def Export(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 (gRPC's own form)
+    async def Export(self, request: Any, context: Any) -> Any:
         """Take spans."""
         del context
         for resource in request.resource_spans:
@@ -86,7 +90,9 @@ class Collector(
 
     def spans_of(self, trace_id: str) -> list[CollectedSpan]:
         """The spans of one trace, by start."""
-        return sorted((span for span in self.spans if span.trace_id == trace_id), key=lambda span: span.start_ns)
+        return sorted(
+            (span for span in self.spans if span.trace_id == trace_id), key=lambda span: span.start_ns
+        )
 
     def traces(self) -> dict[str, list[CollectedSpan]]:
         """Every trace by its id."""
@@ -100,7 +106,7 @@ class _Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
-    async def Export(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 (gRPC's own form)
+    async def Export(self, request: Any, context: Any) -> Any:
         del context
         for resource in request.resource_metrics:
             for scope in resource.scope_metrics:
@@ -114,7 +120,7 @@ class _Logs(logs_service_pb2_grpc.LogsServiceServicer):
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
-    async def Export(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 (gRPC's own form)
+    async def Export(self, request: Any, context: Any) -> Any:
         del context
         if self._collector.keep:
             self._collector.raw.append(request.SerializeToString())
@@ -128,7 +134,7 @@ def roots(spans: Iterable[CollectedSpan]) -> list[CollectedSpan]:
     return [span for span in known if span.parent_id not in ids]
 
 
-def _span(service: str, span: Any) -> CollectedSpan:  # noqa: ANN401 (a protobuf message)
+def _span(service: str, span: Any) -> CollectedSpan:
     return CollectedSpan(
         service=service,
         name=span.name,
@@ -143,13 +149,13 @@ def _span(service: str, span: Any) -> CollectedSpan:  # noqa: ANN401 (a protobuf
     )
 
 
-def _attributes(pairs: Any) -> dict[str, str]:  # noqa: ANN401 (a protobuf list)
+def _attributes(pairs: Any) -> dict[str, str]:
     return {pair.key: pair.value.string_value or str(pair.value.int_value) for pair in pairs}
 
 
 async def _count() -> None:
     async with Collector(keep=False) as collector:
-        print(collector.endpoint, flush=True)  # noqa: T201 (its one answer)
+        print(collector.endpoint, flush=True)
         await asyncio.Event().wait()
 
 

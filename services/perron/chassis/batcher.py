@@ -1,13 +1,14 @@
 """Concurrent callers share one transaction: the one performance idea of the suite.
 
-While a batch is in flight the next one collects; an idle server adds no delay. So nothing needs a cache, and nothing is ever
-answered from one. The argument for its safety:
+While a batch is in flight the next one collects; an idle server adds no delay. So nothing needs a cache,
+and nothing is ever answered from one. The argument for its safety:
 
-- A batch belongs to the service and not to a caller. It runs in its own task with an empty context; results are set only on
-  futures that still wait; whatever happens in the runner, its `finally` answers everybody and starts the next one. The
-  obvious implementation, in which the first caller runs the batch, dies with that caller.
-- A refusal is a value among the results. If the batch itself raises, its transaction was rolled back, and its items run
-  once more, singly: one poison item spoils nobody else's call.
+- A batch belongs to the service and not to a caller. It runs in its own task with an empty context; results
+  are set only on futures that still wait; whatever happens in the runner, its `finally` answers everybody
+  and starts the next one. The obvious implementation, in which the first caller runs the batch, dies with
+  that caller.
+- A refusal is a value among the results. If the batch itself raises, its transaction was rolled back, and
+  its items run once more, singly: one poison item spoils nobody else's call.
 - The queue is bounded and filled round robin over tenants; one that sends too much waits behind itself.
 """
 
@@ -59,7 +60,9 @@ class _Entry(Generic[Item]):
 
     __slots__ = ("end", "group", "index", "item", "since_ns", "trace_parent", "weight")
 
-    def __init__(self, item: Item, group: _Group, index: int, end: float, weight: int, trace_parent: str, since_ns: int) -> None:
+    def __init__(
+        self, item: Item, group: _Group, index: int, end: float, weight: int, trace_parent: str, since_ns: int
+    ) -> None:
         self.item = item
         self.group = group
         self.index = index
@@ -72,10 +75,11 @@ class _Entry(Generic[Item]):
 class Batcher(Generic[Item, Result]):
     """Runs `run` on batches of what callers submit.
 
-    `run` gets at most `max_items` items, or `max_bytes` by `weigh` (one larger item runs alone), and returns as many
-    results in the same order, a refused item's being its PerronError. `tenant` names whom an item is for, `trace_parent`
-    the trace it belongs to (empty: the submitting call's own). At most about `queue_max` items wait. After a batch of
-    several, the next one collects for up to `gather_seconds` more; an item that comes alone waits for nobody.
+    `run` gets at most `max_items` items, or `max_bytes` by `weigh` (one larger item runs alone), and
+    returns as many results in the same order, a refused item's being its PerronError. `tenant` names whom
+    an item is for, `trace_parent` the trace it belongs to (empty: the submitting call's own). At most about
+    `queue_max` items wait. After a batch of several, the next one collects for up to `gather_seconds` more;
+    an item that comes alone waits for nobody.
     """
 
     def __init__(
@@ -110,7 +114,8 @@ class Batcher(Generic[Item, Result]):
     async def submit(self, item: Item) -> Result:
         """Run one item and return its result, or raise its refusal.
 
-        Raises ResourceExhausted (OVERLOADED) where too much waits, DeadlineExceeded where the call's time runs out first.
+        Raises ResourceExhausted (OVERLOADED) where too much waits, DeadlineExceeded where the call's time
+        runs out first.
         """
         (result,) = await self.submit_many((item,))
         if isinstance(result, PerronError):
@@ -155,7 +160,9 @@ class Batcher(Generic[Item, Result]):
 
     def _overloaded(self) -> ResourceExhausted:
         seconds = max(_RETRY_AFTER_MIN, self._waiting / self._max_items * self._seconds_per_batch)
-        return ResourceExhausted("OVERLOADED", "too much work waits here; come back later", retry_after=timedelta(seconds=seconds))
+        return ResourceExhausted(
+            "OVERLOADED", "too much work waits here; come back later", retry_after=timedelta(seconds=seconds)
+        )
 
     def _start(self) -> None:
         self._runner = asyncio.get_running_loop().create_task(
@@ -196,7 +203,10 @@ class Batcher(Generic[Item, Result]):
                 batch.append(entry)
                 weight += entry.weight
             else:
-                entry.group.set(entry.index, DeadlineExceeded("DEADLINE_PASSED", "the deadline passed before the work began"))
+                entry.group.set(
+                    entry.index,
+                    DeadlineExceeded("DEADLINE_PASSED", "the deadline passed before the work began"),
+                )
         return batch
 
     async def _answer(self, batch: list[_Entry[Item]]) -> None:
@@ -207,7 +217,9 @@ class Batcher(Generic[Item, Result]):
         scope = telemetry.batch_scope(self._name, [entry.trace_parent for entry in batch])
         try:
             with scope as span:
-                results = await self._results(batch, min(max(entry.end for entry in batch), start + SECONDS_MAX))
+                results = await self._results(
+                    batch, min(max(entry.end for entry in batch), start + SECONDS_MAX)
+                )
         finally:
             for entry, result in zip(batch, results, strict=True):
                 entry.group.set(entry.index, result)
@@ -225,7 +237,9 @@ class Batcher(Generic[Item, Result]):
         except PerronError as error:
             return [error] * len(batch)
         except TimeoutError:
-            return [DeadlineExceeded("DEADLINE_PASSED", "the deadline passed before the work was done")] * len(batch)
+            return [
+                DeadlineExceeded("DEADLINE_PASSED", "the deadline passed before the work was done")
+            ] * len(batch)
         except Exception as error:  # noqa: BLE001 (a defect in one item must not answer for the others)
             if len(batch) == 1:
                 return [telemetry.defect(error, self._name)]

@@ -1,9 +1,9 @@
-"""How one service asks another: one channel to each peer, a deadline on every call, concurrent questions in one message.
+"""How one service asks another: one channel, a deadline on every call, concurrent questions in one message.
 
-Services retry only a connection that was refused before anything was sent; every other retry is the outermost client's, who
-knows whether it still wants the answer. What goes wrong between services reaches the caller as UNAVAILABLE with the peer's
-name, or as the peer's own refusal where it speaks of the caller's request; never as UNAUTHENTICATED, which would blame the
-caller for our credentials.
+Services retry only a connection that was refused before anything was sent; every other retry is the
+outermost client's, who knows whether it still wants the answer. What goes wrong between services reaches
+the caller as UNAVAILABLE with the peer's name, or as the peer's own refusal where it speaks of the caller's
+request; never as UNAUTHENTICATED, which would blame the caller for our credentials.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ Result = TypeVar("Result")
 
 CALL_SECONDS_DEFAULT: Final = 5.0
 _SHAVED_SECONDS: Final = 0.01
-# A message costs as much as thirty of its items: under load, a pause between messages halves the CPU of a call.
+# A message costs as much as thirty of its items: under load, a pause between messages halves the CPU of a
+# call.
 _GATHER_SECONDS: Final = 0.01
 _METADATA_BYTES_MAX: Final = 16384
 _REFUSED_OF_US: Final = frozenset({"UNAUTHENTICATED"})
@@ -48,7 +49,7 @@ CHANNEL_OPTIONS: Final = (
 
 
 class Peer:
-    """Another service. `credential` is our own key; `ca_file` names authorities for TLS, and none means plaintext."""
+    """Another service; `credential` is our own key, `ca_file` authorities for TLS (none: plaintext)."""
 
     def __init__(self, name: str, target: str, credential: str, *, ca_file: str = "") -> None:
         self.name = name
@@ -57,11 +58,11 @@ class Peer:
 
     async def call(
         self,
-        method: Any,  # noqa: ANN401 (a multicallable of any messages)
-        request: Any,  # noqa: ANN401 (any message)
+        method: Any,
+        request: Any,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 (becomes the deadline on the wire)
-    ) -> Any:  # noqa: ANN401 (any message)
+        timeout: float | None = None,
+    ) -> Any:
         """Ask, within what is left of the current call or `timeout` seconds, whichever is less.
 
         Raises the peer's refusal, Unavailable (PEER_UNAVAILABLE) or DeadlineExceeded (DEADLINE_PASSED).
@@ -78,8 +79,8 @@ class Peer:
             except grpc.aio.AioRpcError as error:
                 raise self._refusal(error) from None
 
-    def stream(self, method: Any, request: Any) -> Any:  # noqa: ANN401 (as above)
-        """Open a stream of answers, without a deadline; the caller must `cancel()` it, or it runs on at the peer."""
+    def stream(self, method: Any, request: Any) -> Any:
+        """Open a stream of answers without deadline; `cancel()` it, or it runs on at the peer."""
         return method(request, metadata=self._metadata)
 
     async def aclose(self) -> None:
@@ -91,22 +92,27 @@ class Peer:
         if refusal.code == DeadlineExceeded.code:
             return DeadlineExceeded("DEADLINE_PASSED", f"{self.name} did not answer within the deadline")
         if not refusal.reason or refusal.code in _REFUSED_OF_US or refusal.reason == "CALLER_NOT_ALLOWED":
-            telemetry.logger("channels").warning("peer failed", peer=self.name, code=refusal.code, reason=refusal.reason)
-            return Unavailable("PEER_UNAVAILABLE", f"{self.name} does not answer", metadata={"peer": self.name})
+            telemetry.logger("channels").warning(
+                "peer failed", peer=self.name, code=refusal.code, reason=refusal.reason
+            )
+            return Unavailable(
+                "PEER_UNAVAILABLE", f"{self.name} does not answer", metadata={"peer": self.name}
+            )
         return refusal
 
 
 class Coalescer(Generic[Item, Result]):
     """Turns concurrent single questions into calls of a batch method.
 
-    `merge` makes the request of the batch method from messages of single questions; each must have a `trace_parent` field,
-    which is filled in here. Results are read from `results` with their `oneof outcome {response, error}`.
+    `merge` makes the request of the batch method from messages of single questions; each must have a
+    `trace_parent` field, which is filled in here. Results are read from `results` with their `oneof outcome
+    {response, error}`.
     """
 
     def __init__(
         self,
         peer: Peer,
-        method: Any,  # noqa: ANN401 (a multicallable of any messages)
+        method: Any,
         merge: Callable[[Sequence[Item]], Any],
         *,
         name: str,
@@ -158,5 +164,6 @@ def _channel(target: str, ca_file: str) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(authorities), options=CHANNEL_OPTIONS)
 
 
-def _method_name(method: Any) -> str:  # noqa: ANN401 (as above)
-    return method._method.decode().lstrip("/")  # noqa: SLF001 (the multicallable's only record of its name)
+def _method_name(method: Any) -> str:
+    name: str = method._method.decode()  # noqa: SLF001 (the multicallable's only record of its name)
+    return name.lstrip("/")

@@ -1,12 +1,13 @@
 """One store, one transaction idiom, one thread hop.
 
-`await database.write(work)` runs `work(tx)` from begin to commit in a worker thread; `database.read(work)` the same on a
-snapshot. `work` is plain synchronous code and may be run again after a deadlock, so its only effects are SQL. A cancelled
-caller leaves; the transaction ends whole all the same. SQLite has one writer thread, because it has one writer; an idle
-writer costs nothing, and callers that meet here are batched before they come.
+`await database.write(work)` runs `work(tx)` from begin to commit in a worker thread; `database.read(work)`
+the same on a snapshot. `work` is plain synchronous code and may be run again after a deadlock, so its only
+effects are SQL. A cancelled caller leaves; the transaction ends whole all the same. SQLite has one writer
+thread, because it has one writer; an idle writer costs nothing, and callers that meet here are batched
+before they come.
 
-What a newcomer gets wrong: a deferred SQLite transaction that reads, then writes, fails at once with BUSY_SNAPSHOT whatever
-the time-out says. Writers therefore start with BEGIN IMMEDIATE.
+What a newcomer gets wrong: a deferred SQLite transaction that reads, then writes, fails at once with
+BUSY_SNAPSHOT whatever the time-out says. Writers therefore start with BEGIN IMMEDIATE.
 """
 
 from __future__ import annotations
@@ -66,15 +67,15 @@ class Transaction:
         self._before: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
 
-    def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:  # noqa: ANN401 (SQLAlchemy's own type)
+    def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run one statement of SQLAlchemy Core; a list of parameters runs it once for each."""
-        return self.connection.execute(statement, parameters)  # type: ignore[return-value]
+        return self.connection.execute(statement, parameters)
 
     def driver_execute(
         self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
     ) -> CursorResult[Any]:
-        """Run SQL text as the driver takes it, a third of the cost of a Core statement; for hot paths only."""
-        return self.connection.exec_driver_sql(sql, parameters)  # type: ignore[arg-type]
+        """Run SQL as the driver takes it, at a third of a Core statement's cost; for hot paths only."""
+        return self.connection.exec_driver_sql(sql, parameters)
 
     def now_us(self) -> int:
         """The store's time in microseconds since 1970 UTC, read now and not at the transaction's start."""
@@ -130,8 +131,8 @@ class Database:
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one read-write transaction and return its result once it is durable.
 
-        Raises what `work` raises, after a rollback; Unavailable (STORE_UNAVAILABLE) where the store cannot be reached, is
-        full or read-only.
+        Raises what `work` raises, after a rollback; Unavailable (STORE_UNAVAILABLE) where the store cannot
+        be reached, is full or read-only.
         """
         with telemetry.database_span("write", self.dialect):
             return await self._hop(self._writers, self._write_engine, work)
@@ -161,7 +162,7 @@ class Database:
         self._lock_file = handle
 
     async def checkpoint(self) -> bool:
-        """Move everything from the write-ahead log into the file and truncate the log; False where a reader was in the way."""
+        """Empty the write-ahead log into the file and truncate it; False where a reader was in the way."""
         if self.dialect != "sqlite":
             return True
         loop = asyncio.get_running_loop()
@@ -231,7 +232,10 @@ class Database:
         else:
             url = url.set(drivername="postgresql+psycopg")
             options = {
-                "connect_args": {"connect_timeout": 5, "options": "-c statement_timeout=10000 -c lock_timeout=5000"},
+                "connect_args": {
+                    "connect_timeout": 5,
+                    "options": "-c statement_timeout=10000 -c lock_timeout=5000",
+                },
                 "pool_pre_ping": True,
                 "isolation_level": "REPEATABLE READ" if read_only else "READ COMMITTED",
             }
@@ -253,7 +257,7 @@ def _prepare_sqlite(engine: Engine, *, read_only: bool) -> None:
     begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
 
     @event.listens_for(engine, "connect")
-    def connect(connection: Any, _record: object) -> None:  # noqa: ANN401 (the driver's own type)
+    def connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver's own BEGIN is deferred: off
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")

@@ -13,9 +13,9 @@
     ├── Unavailable         something we must ask does not answer
     └── Internal            a defect of ours
 
-Domain code raises them, or returns them as values where one item of a batch is refused. `status` maps them to the wire and
-back, in one place. What a newcomer gets wrong: the message is for people outside, so it never holds content, secrets or
-the text of another exception.
+Domain code raises them, or returns them as values where one item of a batch is refused. `status` maps them
+to the wire and back, in one place. What a newcomer gets wrong: the message is for people outside, so it
+never holds content, secrets or the text of another exception.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Precondition:
 class PerronError(Exception):
     """A refusal with a reason from the closed list `ErrorReason` in `common/v1`.
 
-    `reason` is the name without its prefix, for machines; `message` is one sentence for people. `retry_after` is set only
-    where a retry at that time can succeed.
+    `reason` is the name without its prefix, for machines; `message` is one sentence for people.
+    `retry_after` is set only where a retry at that time can succeed.
     """
 
     code: ClassVar[str] = "UNKNOWN"
@@ -111,7 +111,7 @@ class PerronError(Exception):
 
 
 class SetupError(Exception):
-    """The process cannot start as it is configured; the message is the one line to print before exit code 2."""
+    """The process cannot start as configured; the message is the line to print before exit code 2."""
 
 
 class InvalidArgument(PerronError):

@@ -1,4 +1,4 @@
-"""Where telemetry goes: over OTLP where an endpoint is set, else spans into one capped local file; logs always to stderr.
+"""Where telemetry goes: OTLP where an endpoint is set, else a capped file of spans; logs also to stderr.
 
 One JSON object a line, so that whatever stands in a value cannot begin a line of its own.
 """
@@ -30,7 +30,7 @@ from perron.chassis import telemetry
 from perron.chassis.trace_file import TraceFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
 
     from opentelemetry._logs import Logger
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -50,8 +50,8 @@ _SEVERITIES: Final = {
 def start(service: str, *, ratio: float, trace_file: str = "", level: str = "INFO") -> Callable[[], None]:
     """Begin exporting as `service`; `ratio` of the traces that begin here are sampled, from 0 to 1.
 
-    Without an OTLP endpoint in the environment, spans go to `trace_file` (none: nowhere). Returns the function that
-    flushes and ends everything; it blocks for some seconds where the collector is gone.
+    Without an OTLP endpoint in the environment, spans go to `trace_file` (none: nowhere). Returns the
+    function that flushes and ends everything; it blocks for some seconds where the collector is gone.
     """
     endpoint = os.environ.get(ENDPOINT_VARIABLE, "")
     resource = Resource.create({"service.name": f"perron-{service}", "service.instance.id": str(os.getpid())})
@@ -61,7 +61,9 @@ def start(service: str, *, ratio: float, trace_file: str = "", level: str = "INF
         log_provider = LoggerProvider(resource, shutdown_on_exit=False)
         log_provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
         logs = log_provider.get_logger("perron")
-        reader = PeriodicExportingMetricReader(OTLPMetricExporter(), export_interval_millis=_METRICS_INTERVAL_MS)
+        reader = PeriodicExportingMetricReader(
+            OTLPMetricExporter(), export_interval_millis=_METRICS_INTERVAL_MS
+        )
         meter_provider = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
         metrics.set_meter_provider(meter_provider)
         ends += [meter_provider.shutdown, log_provider.shutdown]
@@ -71,7 +73,9 @@ def start(service: str, *, ratio: float, trace_file: str = "", level: str = "INF
             sampler=ParentBased(ALWAYS_ON), resource=resource, shutdown_on_exit=False
         )
         tracer_provider.add_span_processor(
-            BatchSpanProcessor(exporter, max_queue_size=_SPANS_WAITING_MAX, max_export_batch_size=_SPANS_PER_EXPORT)
+            BatchSpanProcessor(
+                exporter, max_queue_size=_SPANS_WAITING_MAX, max_export_batch_size=_SPANS_PER_EXPORT
+            )
         )
         trace.set_tracer_provider(tracer_provider)
         ends.insert(0, tracer_provider.shutdown)
@@ -87,14 +91,14 @@ def start(service: str, *, ratio: float, trace_file: str = "", level: str = "INF
 
 
 def _start_logs(service: str, level: str, logs: Logger | None) -> None:
-    def complete(_logger: object, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
+    def complete(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         trace_id = telemetry.current_trace_id()
         if trace_id:
             entry["trace_id"] = trace_id
         entry["service"] = service
         return entry
 
-    def export(_logger: object, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
+    def export(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if logs is not None:
             logs.emit(
                 LogRecord(
@@ -102,7 +106,9 @@ def _start_logs(service: str, level: str, logs: Logger | None) -> None:
                     severity_number=_SEVERITIES.get(entry["level"]),
                     severity_text=entry["level"],
                     body=entry["event"],
-                    attributes={key: str(value) for key, value in entry.items() if key not in {"event", "level"}},
+                    attributes={
+                        key: str(value) for key, value in entry.items() if key not in {"event", "level"}
+                    },
                 )
             )
         return entry

@@ -1,7 +1,8 @@
 """Health by the standard protocol: `grpc.health.v1.Health`, for probes and load balancers.
 
-A service is SERVING while its store can be read, its migrations are compatible and, where it reads passports, identity's
-signing keys are known. Lags are metrics, never health: a slow consumer must not take a service out of the balancer.
+A service is SERVING while its store can be read, its migrations are compatible and, where it reads
+passports, identity's signing keys are known. Lags are metrics, never health: a slow consumer must not take
+a service out of the balancer.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: Any
+    ) -> health_pb2.HealthCheckResponse:
         """SERVING or NOT_SERVING; NotFound for a service that this process does not have."""
         if request.service not in self._services:
             raise NotFound("RESOURCE_NOT_FOUND", "this process has no such service")

@@ -1,11 +1,12 @@
 """One RPC as its contract declares it: names, shape, messages, and who may call it.
 
-Interceptors read it when a method is registered. A method without an access declaration stops the server from starting.
+Interceptors read it when a method is registered. A method without an access declaration stops the server
+from starting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 
     Context = ServicerContext[Any, Any]
 
-Behaviour = Callable[[Any, Any], Awaitable[Any]]
-"""A handler: (request or its iterator, context) → the response, or for streams an asynchronous iterator of responses."""
+Behaviour = Callable[[Any, Any], Any]
+"""A handler: (request or its iterator, context) → an awaitable response, or for streams an asynchronous
+iterator of them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method of a service. `path` is how it goes over the wire, `/package.Service/Name`; `name` the same without slash."""
+    """A method of a service; `path` is how it goes over the wire, `/package.Service/Name`."""
 
     path: str
     request: type[Message]
@@ -45,9 +48,15 @@ class Method:
 
 FOREIGN_ACCESS: dict[str, access_pb2.Access] = {
     "grpc.health.v1.Health": access_pb2.Access(public=True),
-    "grpc.reflection.v1alpha.ServerReflection": access_pb2.Access(customer={}, operator={}, service={"names": ["*"]}),
+    "grpc.reflection.v1alpha.ServerReflection": access_pb2.Access(
+        customer=access_pb2.CustomerAccess(),
+        operator=access_pb2.OperatorAccess(),
+        service=access_pb2.ServiceAccess(names=["*"]),
+    ),
 }
-"""Who may call the services that are not ours and so declare nothing. Nothing else foreign may be registered."""
+"""Who may call the services that are not ours and so declare nothing. Nothing else foreign may be
+registered.
+"""
 
 
 def methods(service: str) -> dict[str, Method]:

@@ -1,9 +1,10 @@
 """Passports: what Verify knew of a person, signed, for the services that one request passes through.
 
-A passport is an EdDSA JWT of 30 seconds. It is accepted only beside a service's own credential, is never returned to a
-caller, and names the instant `as_of` at which it was true. Signing costs more than the rest of Verify together, so a
-signature is used again for the same claims until half its life is over; it then names an earlier instant than the truth,
-never a later one. Claims are computed from the rows every time; only the signature is remembered.
+A passport is an EdDSA JWT of 30 seconds. It is accepted only beside a service's own credential, is never
+returned to a caller, and names the instant `as_of` at which it was true. Signing costs more than the rest
+of Verify together, so a signature is used again for the same claims until half its life is over; it then
+names an earlier instant than the truth, never a later one. Claims are computed from the rows every time;
+only the signature is remembered.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _SECOND_US: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Passport:
-    """A person in one request, as of one instant. Roles, scopes and terms class are enum names without their prefix."""
+    """A person in one request, as of one instant; roles and scopes are enum names without prefix."""
 
     organization_id: str
     workspace_id: str
@@ -154,8 +155,8 @@ class Verifier:
     def verify(self, token: str) -> Passport:
         """The passport in a token.
 
-        Raises Unauthenticated (PASSPORT_INVALID) unless identity signed it for this installation and it is of this moment,
-        UnknownKeyError where its key has not been seen.
+        Raises Unauthenticated (PASSPORT_INVALID) unless identity signed it for this installation and it is
+        of this moment, UnknownKeyError where its key has not been seen.
         """
         now_us = self._clock.now_us()
         digest = hashlib.blake2b(token.encode(), digest_size=16).digest()
@@ -180,7 +181,12 @@ class Verifier:
                 algorithms=[_ALGORITHM],
                 audience=AUDIENCE,
                 issuer=ISSUER,
-                options={"require": ["exp", "iat", "aud", "iss"], "verify_exp": False, "verify_nbf": False, "verify_iat": False},
+                options={
+                    "require": ["exp", "iat", "aud", "iss"],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
             )
             return _passport(claims), _expiry_us(claims, now_us)
         except (jwt.PyJWTError, KeyError, TypeError, ValueError):
@@ -188,7 +194,7 @@ class Verifier:
 
 
 def _expiry_us(claims: Mapping[str, Any], now_us: int) -> int:
-    """The instant a token ends, checked by the injected clock; a few seconds of difference between machines are allowed."""
+    """When a token ends; machines may differ by the leeway about when it began."""
     leeway_us = _LEEWAY_SECONDS * _SECOND_US
     begins_us = max(int(claims["iat"]), int(claims.get("nbf", 0))) * _SECOND_US
     expires_us = int(claims["exp"]) * _SECOND_US

@@ -1,7 +1,7 @@
-"""Whether this program understands the store it opens: a service runs while its own revision lies between what the newest
-migration is compatible with and that migration.
+"""Whether this program understands the store it opens.
 
-Services never migrate and never import alembic; `perron migrate` does.
+A service runs while its own revision lies between what the newest migration is compatible with and that
+migration. Services never migrate and never import alembic; `perron migrate` does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def check(tx: Transaction, own: str) -> None:
     row = tx.execute(select(table.c.revision, table.c.compatible_since)).one_or_none()
     if row is None or row.revision < own:
         found = "none" if row is None else row.revision
-        raise SetupError(f"the database is at migration {found} and this program needs {own}; run `perron migrate`")
+        raise SetupError(
+            f"the database is at migration {found} and this program needs {own}; run `perron migrate`"
+        )
     if own < row.compatible_since:
         raise SetupError(
             f"the database is at migration {row.revision}, which programs before {row.compatible_since} "

@@ -1,11 +1,12 @@
 """The life of a process, from bind to flushed telemetry.
 
-Start: lock the store, check its migrations, register the methods with everything around them, bind, learn identity's
-signing keys, serve. Stop: NOT_SERVING, a pause in which balancers look away, no new calls, running ones end, background
-work ends, batches and channels close, stores close, telemetry is flushed. A second signal ends at once.
+Start: lock the store, check its migrations, register the methods with everything around them, bind, learn
+identity's signing keys, serve. Stop: NOT_SERVING, a pause in which balancers look away, no new calls,
+running ones end, background work ends, batches and channels close, stores close, telemetry is flushed. A
+second signal ends at once.
 
-What a newcomer gets wrong: nothing may reach gRPC's server beside `_register`. A method that is not wrapped there has no
-access check.
+What a newcomer gets wrong: nothing may reach gRPC's server beside `_register`. A method that is not wrapped
+there has no access check.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ _AUDITED: Final = frozenset({access.CallerKind.CUSTOMER, access.CallerKind.OPERA
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # two processes on one port would share its calls silently
     ("grpc.max_concurrent_streams", 10_000),  # per connection; bursts above it are reset at random
-    ("grpc.max_metadata_size", _CREDENTIAL_KEY_MAX),  # between soft and hard bound, refusal is a matter of chance
+    (
+        "grpc.max_metadata_size",
+        _CREDENTIAL_KEY_MAX,
+    ),  # between soft and hard bound, refusal is a matter of chance
     ("grpc.absolute_max_metadata_size", _CREDENTIAL_KEY_MAX),
     ("grpc.server.max_pending_requests", 100_000),  # the default answers random CANCELLED under load
     ("grpc.server.max_pending_requests_hard_limit", 200_000),
@@ -92,8 +96,10 @@ class Application:
         message_bytes_max: int = _MEBIBYTE,
         prepare: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
-        """Compose a service. `revision` is its own newest migration; `prepare` runs before the first call, `background`
-        until the end, `closers` (batchers, coalescers) after the last call and before peers and databases.
+        """Compose a service whose newest migration is `revision`.
+
+        `prepare` runs before the first call, `background` until the end, `closers` (batchers, coalescers)
+        after the last call and before peers and databases.
         """
         self.name = name
         self.port = 0
@@ -158,7 +164,7 @@ class Application:
             await database.aclose()
 
     async def _become_ready(self) -> None:
-        while not await self._is_ready():
+        while not await self._is_ready():  # noqa: ASYNC110 (identity tells nobody when it is up)
             await asyncio.sleep(_LEARN_AGAIN_SECONDS)
         self._health.set_serving(serving=True)
 
@@ -193,15 +199,21 @@ class Application:
             _REFLECTION,
         )
 
-    def _register(self, server: grpc.aio.Server, add: Callable[[Any, Any], None], servicer: object, service: str) -> None:
+    def _register(
+        self, server: grpc.aio.Server, add: Callable[[Any, Any], None], servicer: object, service: str
+    ) -> None:
         declared = methods(service)
         handlers = _Captured()
         add(servicer, handlers)
-        wrapped = {name: self._handler(declared[name], handler) for name, handler in handlers.of(service).items()}
+        wrapped = {
+            name: self._handler(declared[name], handler) for name, handler in handlers.of(service).items()
+        }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
-    def _handler(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler with everything around it: telemetry → errors → load → deadline → access → validation → handler."""
+    def _handler(
+        self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Telemetry → errors → load → deadline → access → validation → handler."""
         requests = "stream" if method.request_streams else "unary"
         responses = "stream" if method.response_streams else "unary"
         behaviour: Behaviour = getattr(handler, f"{requests}_{responses}")
@@ -218,7 +230,12 @@ class Application:
 
     def _refused(self, method: Method, error: PerronError) -> None:
         call = access.served_call()
-        if self._audit_trail is not None and method.idempotent and call is not None and call.caller.kind in _AUDITED:
+        if (
+            self._audit_trail is not None
+            and method.idempotent
+            and call is not None
+            and call.caller.kind in _AUDITED
+        ):
             self._audit_trail.refused(call, error.reason)
 
     def _bind(self, server: grpc.aio.Server) -> int:
@@ -244,7 +261,9 @@ class Application:
         pair = (_read(settings.tls_key_file), _read(settings.tls_certificate_file))
         if not settings.tls_client_ca_file:
             return grpc.ssl_server_credentials([pair])
-        return grpc.ssl_server_credentials([pair], _read(settings.tls_client_ca_file), require_client_auth=True)
+        return grpc.ssl_server_credentials(
+            [pair], _read(settings.tls_client_ca_file), require_client_auth=True
+        )
 
 
 class _Captured:

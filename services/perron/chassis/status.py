@@ -1,7 +1,7 @@
 """Errors to `google.rpc.Status` and back, for whole calls and for single items of a batch.
 
-Every status carries exactly one `ErrorInfo`. It stays under 1 KiB: gRPC sends it in a header, and a status too large for
-the peer's limit arrives as RESOURCE_EXHAUSTED in place of the truth.
+Every status carries exactly one `ErrorInfo`. It stays under 1 KiB: gRPC sends it in a header, and a status
+too large for the peer's limit arrives as RESOURCE_EXHAUSTED in place of the truth.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def grpc_code(error: PerronError) -> grpc.StatusCode:
 
 
 def to_status(error: PerronError) -> status_pb2.Status:
-    """The error as it goes over the wire, under 1 KiB: optional details are left out before it grows beyond."""
+    """The error as it goes over the wire, under 1 KiB: details beyond that are left out."""
     status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=error.message[:MESSAGE_MAX])
     size = status.ByteSize()
     for detail in _details(error):
@@ -107,7 +107,9 @@ def from_status(status: status_pb2.Status) -> PerronError:
             case "google.rpc.PreconditionFailure":
                 precondition = error_details_pb2.PreconditionFailure()
                 packed.Unpack(precondition)
-                preconditions = [Precondition(v.type, v.subject, v.description) for v in precondition.violations]
+                preconditions = [
+                    Precondition(v.type, v.subject, v.description) for v in precondition.violations
+                ]
             case "google.rpc.ResourceInfo":
                 named = error_details_pb2.ResourceInfo()
                 packed.Unpack(named)
@@ -132,7 +134,7 @@ def from_status(status: status_pb2.Status) -> PerronError:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> PerronError:
-    """The error that a failed call stands for; without details, the code alone decides and the reason is empty."""
+    """The error that a failed call stands for; by its code alone, without reason, where no details came."""
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
             status = status_pb2.Status()
@@ -154,7 +156,9 @@ def _details(error: PerronError) -> list[Message]:
         details.append(
             error_details_pb2.BadRequest(
                 field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=v.field[:100], description=v.description[:200])
+                    error_details_pb2.BadRequest.FieldViolation(
+                        field=v.field[:100], description=v.description[:200]
+                    )
                     for v in error.violations[:_VIOLATIONS_MAX]
                 ]
             )

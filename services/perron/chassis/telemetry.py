@@ -1,9 +1,10 @@
 """Traces, metrics and logs of one call, as the code writes them; `exporters` sends them somewhere.
 
-A caller's trace follows its item through every batch. Where several callers share a batch, the work (transactions, calls to
-peers) belongs to the batch's own trace, and each sampled caller gets one span in its own trace, linked to the batch. What a
-newcomer gets wrong: an exception's text may quote content, so neither spans nor logs ever record it; a defect is logged
-with its type and its stack, and the caller gets the reference.
+A caller's trace follows its item through every batch. Where several callers share a batch, the work
+(transactions, calls to peers) belongs to the batch's own trace, and each sampled caller gets one span in
+its own trace, linked to the batch. What a newcomer gets wrong: an exception's text may quote content, so
+neither spans nor logs ever record it; a defect is logged with its type and its stack, and the caller gets
+the reference.
 """
 
 from __future__ import annotations
@@ -45,9 +46,13 @@ _RATIO_SCALE: Final = 1 << 32
 
 _tracer = trace.get_tracer("perron")
 _meter = metrics.get_meter("perron")
-_call_duration = _meter.create_histogram("rpc.server.call.duration", "s", "Time from request to answer, by method and code.")
+_call_duration = _meter.create_histogram(
+    "rpc.server.call.duration", "s", "Time from request to answer, by method and code."
+)
 _batch_items = _meter.create_histogram("perron.batch.items", "{item}", "Items that shared one batch.")
-_batch_wait = _meter.create_histogram("perron.batch.wait", "s", "Time that a batch's first item waited for it.")
+_batch_wait = _meter.create_histogram(
+    "perron.batch.wait", "s", "Time that a batch's first item waited for it."
+)
 _state = {"ratio": 0, "measure": False}
 _span: contextvars.ContextVar[Span] = contextvars.ContextVar("perron_span", default=trace.INVALID_SPAN)
 
@@ -64,7 +69,9 @@ class Scope:
         self._tokens = (_span.set(self.span), otel_context.attach(set_span_in_context(self.span)))
         return self.span
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
         span_token, context_token = self._tokens
         otel_context.detach(context_token)
         _span.reset(span_token)
@@ -95,16 +102,21 @@ def configure(*, ratio: float, measure: bool) -> None:
     _state["measure"] = measure
 
 
-def logger(name: str) -> Any:  # noqa: ANN401 (structlog's own type is open)
+def logger(name: str) -> Any:
     """A structured logger: `logger("store").info("opened", dialect="sqlite")` is one line of JSON."""
     return structlog.get_logger(name)
 
 
 def defect(error: BaseException, where: str) -> Internal:
     """Log a defect by type and stack, never by its text, and return what the caller may know: a reference."""
-    reference = f"{random.getrandbits(48):012x}"  # noqa: S311 (a reference, not a secret)
-    frames = [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    logger("defect").error("defect", reference=reference, where=where, type=type(error).__qualname__, frames=frames[-12:])
+    reference = f"{random.getrandbits(48):012x}"
+    frames = [
+        f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    logger("defect").error(
+        "defect", reference=reference, where=where, type=type(error).__qualname__, frames=frames[-12:]
+    )
     return Internal("INTERNAL", f"internal error; reference {reference}", metadata={"reference": reference})
 
 
@@ -112,12 +124,16 @@ def defect(error: BaseException, where: str) -> Internal:
 
 
 def server_scope(method: str, trace_parent: str) -> Scope:
-    """The span of one call that arrives, in the caller's trace, or in a new one where the caller brings none."""
+    """The span of one call that arrives, in the caller's trace or, where it brings none, in a new one."""
     parent = parse(trace_parent)
     if parent is None:
-        sampled = random.getrandbits(32) < _state["ratio"]  # noqa: S311 (sampling)
+        sampled = random.getrandbits(32) < _state["ratio"]
         if not sampled:
-            return Scope(NonRecordingSpan(SpanContext(_trace_id(), _span_id(), is_remote=False, trace_flags=_UNSAMPLED)))
+            return Scope(
+                NonRecordingSpan(
+                    SpanContext(_trace_id(), _span_id(), is_remote=False, trace_flags=_UNSAMPLED)
+                )
+            )
         return Scope(_tracer.start_span(method, otel_context.Context(), SpanKind.SERVER, _rpc(method)))
     if not parent.trace_flags.sampled:
         return Scope(NonRecordingSpan(parent))
@@ -132,12 +148,14 @@ def client_scope(method: str) -> Scope | _NoScope:
 def database_span(operation: str, dialect: str) -> Scope | _NoScope:
     """The span of one transaction, below the current span."""
     return _child(
-        f"{dialect} {operation}", SpanKind.CLIENT, lambda: {"db.system.name": dialect, "db.operation.name": operation}
+        f"{dialect} {operation}",
+        SpanKind.CLIENT,
+        lambda: {"db.system.name": dialect, "db.operation.name": operation},
     )
 
 
 def batch_scope(name: str, trace_parents: Sequence[str]) -> Scope | _NoScope:
-    """The span of one batch: the caller's own child for a batch of one, else the root of a trace of its own."""
+    """The span of one batch: its caller's child for a batch of one, else the root of its own trace."""
     if len(trace_parents) == 1:
         parent = parse(trace_parents[0])
         if parent is None or not parent.trace_flags.sampled:
@@ -146,7 +164,9 @@ def batch_scope(name: str, trace_parents: Sequence[str]) -> Scope | _NoScope:
     if not any(map(is_sampled, trace_parents)):
         return _NO_SCOPE
     return Scope(
-        _tracer.start_span(name, otel_context.Context(), SpanKind.INTERNAL, {"perron.batch.items": len(trace_parents)})
+        _tracer.start_span(
+            name, otel_context.Context(), SpanKind.INTERNAL, {"perron.batch.items": len(trace_parents)}
+        )
     )
 
 
@@ -201,7 +221,9 @@ def parse(trace_parent: str) -> SpanContext | None:
         )
     except ValueError:
         return None
-    context = SpanContext(trace_id, span_id, is_remote=True, trace_flags=_SAMPLED if flags & 1 else _UNSAMPLED)
+    context = SpanContext(
+        trace_id, span_id, is_remote=True, trace_flags=_SAMPLED if flags & 1 else _UNSAMPLED
+    )
     return context if context.is_valid else None
 
 
@@ -225,7 +247,9 @@ def measure_batch(name: str, items: int, wait_seconds: float) -> None:
 # Details.
 
 
-def _child(name: str, kind: SpanKind, attributes: Callable[[], dict[str, AttributeValue]]) -> Scope | _NoScope:
+def _child(
+    name: str, kind: SpanKind, attributes: Callable[[], dict[str, AttributeValue]]
+) -> Scope | _NoScope:
     current = _span.get()
     if not current.get_span_context().trace_flags.sampled:
         return _NO_SCOPE
@@ -247,11 +271,11 @@ def _rpc(method: str) -> dict[str, AttributeValue]:
 
 
 def _trace_id() -> int:
-    return random.getrandbits(128) or 1  # noqa: S311 (an identifier, not a secret)
+    return random.getrandbits(128) or 1
 
 
 def _span_id() -> int:
-    return random.getrandbits(64) or 1  # noqa: S311 (an identifier, not a secret)
+    return random.getrandbits(64) or 1
 
 
 def now_ns() -> int:

@@ -1,7 +1,7 @@
 """Spans in a local file, for machines without a collector: one JSON object a line, capped.
 
-When the file reaches its cap it is renamed to `<name>.1`, replacing the one before; two files together are the most that
-is kept. `perron trace` reads them.
+When the file reaches its cap it is renamed to `<name>.1`, replacing the one before; two files together are
+the most that is kept. `perron trace` reads them.
 """
 
 from __future__ import annotations

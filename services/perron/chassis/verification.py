@@ -1,7 +1,7 @@
 """Asks identity who calls: keys by BatchVerify, passports by its public signing keys.
 
-Concurrent questions share one call. Nothing is remembered but the answer for a service's own key, for at most one second,
-and the signing keys, which are asked for again when a passport names another.
+Concurrent questions share one call. Nothing is remembered but the answer for a service's own key, for at
+most one second, and the signing keys, which are asked for again when a passport names another.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class IdentityKeys:
         if remembered is not None and now < remembered[0]:
             return remembered[1]
         response = await self._questions.submit(
-            api_key_pb2.VerifyRequest(credential=credential, peer_network=peer_network, want_passport=want_passport)
+            api_key_pb2.VerifyRequest(
+                credential=credential, peer_network=peer_network, want_passport=want_passport
+            )
         )
         verified = verified_from(response)
         self._services.pop(digest, None)
@@ -123,7 +125,9 @@ def caller_from(principal: principal_pb2.Principal) -> Caller:
         organization_id=principal.organization_id,
         workspace_id=principal.workspace_id,
         member_id=principal.member_id,
-        organization_role=roles_pb2.OrganizationRole.Name(principal.organization_role).removeprefix("ORGANIZATION_ROLE_"),
+        organization_role=roles_pb2.OrganizationRole.Name(principal.organization_role).removeprefix(
+            "ORGANIZATION_ROLE_"
+        ),
         workspace_role=roles_pb2.WorkspaceRole.Name(principal.workspace_role).removeprefix("WORKSPACE_ROLE_"),
         operator_roles=_short(
             [roles_pb2.OperatorRole.Name(role) for role in principal.operator_roles], "OPERATOR_ROLE_"

@@ -27,7 +27,7 @@ from perron.chassis.settings import ServiceSettings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-SECRET = "the text of an exception that quotes a prompt"  # noqa: S105 (a canary)
+SECRET = "the text of an exception that quotes a prompt"
 EVENTS = "perron.api.common.v1.EventService"
 AUDIT = "perron.api.common.v1.AuditService"
 
@@ -161,7 +161,9 @@ async def test_a_defect_reaches_the_caller_as_a_reference_and_nothing_else(toy: 
 
 @pytest.mark.parametrize("how", ["raise", "other"])
 async def test_a_defect_in_a_stream_is_a_reference_too(toy: Running, how: str) -> None:
-    call = toy.events.Watch(event_service_pb2.WatchRequest(cursor={"generation": how}), metadata=bearer("service"))
+    call = toy.events.Watch(
+        event_service_pb2.WatchRequest(cursor={"generation": how}), metadata=bearer("service")
+    )
     assert (await call.read()).generation == "1"
     error = await refusal(call.read())
     assert error.reason == "INTERNAL"
@@ -215,7 +217,9 @@ async def test_not_exactly_one_bearer_key_is_no_credential(toy: Running, metadat
     assert toy.keys.asked == 0
 
 
-@pytest.mark.parametrize("credential", ["", "x", "prn_test_", key("service")[:-1] + "!", key("service") + "0", "a" * 8192])
+@pytest.mark.parametrize(
+    "credential", ["", "x", "prn_test_", key("service")[:-1] + "!", key("service") + "0", "a" * 8192]
+)
 async def test_a_malformed_key_is_refused_without_asking_anybody(toy: Running, credential: str) -> None:
     request = event_service_pb2.AcknowledgeRequest(cursor={})
     metadata = (("authorization", f"Bearer {credential}"),)
@@ -243,7 +247,9 @@ async def test_the_contract_decides_who_may_call(toy: Running, name: str, code: 
 
 @pytest.mark.parametrize("name", ["admin", "operator"])
 async def test_whom_the_contract_names_comes_in(toy: Running, name: str) -> None:
-    await toy.audit.ListAuditEntries(audit_service_pb2.ListAuditEntriesRequest(), metadata=bearer(name), timeout=5)
+    await toy.audit.ListAuditEntries(
+        audit_service_pb2.ListAuditEntriesRequest(), metadata=bearer(name), timeout=5
+    )
 
 
 async def test_the_caller_is_known_to_the_handler(toy: Running) -> None:
@@ -273,9 +279,11 @@ async def test_a_message_over_the_limit_is_refused_every_time(toy: Running) -> N
 
 async def test_metadata_over_the_limit_is_refused_every_time(toy: Running) -> None:
     for _ in range(5):
+        request = event_service_pb2.AcknowledgeRequest(cursor={})
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            request = event_service_pb2.AcknowledgeRequest(cursor={})
-            await toy.events.Acknowledge(request, metadata=(*bearer("service"), ("x", "a" * 17408)), timeout=5)
+            await toy.events.Acknowledge(
+                request, metadata=(*bearer("service"), ("x", "a" * 17408)), timeout=5
+            )
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 

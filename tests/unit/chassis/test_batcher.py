@@ -33,8 +33,6 @@ class Store:
         return [NotFound("RESOURCE_NOT_FOUND", "negative") if item < 0 else item * 2 for item in items]
 
 
-
-
 async def test_an_idle_batcher_runs_the_first_item_at_once() -> None:
     store = Store()
     batcher = Batcher(store.run, name="double")
@@ -105,7 +103,9 @@ async def test_cancelling_any_caller_at_any_await_leaves_the_others_answered(vic
     store.gate.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     expected = [item * 2 for item in range(8)]
-    assert [r for i, r in enumerate(results) if i != victim] == [r for i, r in enumerate(expected) if i != victim]
+    assert [r for i, r in enumerate(results) if i != victim] == [
+        r for i, r in enumerate(expected) if i != victim
+    ]
     assert await batcher.submit(50) == 100
 
 
@@ -204,7 +204,9 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back() -> None:
 async def test_a_greedy_tenant_waits_behind_itself() -> None:
     store = Store()
     store.gate.clear()
-    batcher = Batcher(store.run, name="double", tenant=lambda item: "greedy" if item < 1000 else "modest", max_items=8)
+    batcher = Batcher(
+        store.run, name="double", tenant=lambda item: "greedy" if item < 1000 else "modest", max_items=8
+    )
     running = asyncio.create_task(batcher.submit(0))
     await asyncio.sleep(0.01)
     greedy = [asyncio.create_task(batcher.submit(item)) for item in range(1, 200)]
@@ -220,14 +222,18 @@ async def test_a_greedy_tenant_waits_behind_itself() -> None:
 async def test_a_greedy_tenant_that_fills_the_queue_leaves_room_for_others() -> None:
     store = Store()
     store.gate.clear()
-    batcher = Batcher(store.run, name="double", tenant=lambda item: "greedy" if item < 1000 else "modest", queue_max=8)
+    batcher = Batcher(
+        store.run, name="double", tenant=lambda item: "greedy" if item < 1000 else "modest", queue_max=8
+    )
     tasks = [asyncio.create_task(batcher.submit(item)) for item in range(40)]
     await asyncio.sleep(0.01)
     modest = asyncio.create_task(batcher.submit(1000))
     await asyncio.sleep(0)
     store.gate.set()
     assert await modest == 2000
-    refused = [r for r in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(r, ResourceExhausted)]
+    refused = [
+        r for r in await asyncio.gather(*tasks, return_exceptions=True) if isinstance(r, ResourceExhausted)
+    ]
     assert refused
 
 

@@ -12,7 +12,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from perron.chassis.errors import Unauthenticated
-from perron.chassis.passports import AUDIENCE, LIFETIME_SECONDS, Passport, Signer, SigningKey, UnknownKeyError, Verifier
+from perron.chassis.passports import (
+    AUDIENCE,
+    LIFETIME_SECONDS,
+    Passport,
+    Signer,
+    SigningKey,
+    UnknownKeyError,
+    Verifier,
+)
 from perron.chassis.testing import FakeClock
 
 PASSPORT = Passport(
@@ -44,7 +52,9 @@ class Identity:
         self.verifier = Verifier(clock)
         self.verifier.learn({"k1": self.private.public_key().public_bytes_raw()})
 
-    def forged(self, *, kid: str = "k1", algorithm: str = "EdDSA", key: object = None, **claims: object) -> str:
+    def forged(
+        self, *, kid: str = "k1", algorithm: str = "EdDSA", key: object = None, **claims: object
+    ) -> str:
         issued = self.clock.now_us() // 1_000_000
         body = {
             **PASSPORT.claims(),
@@ -78,7 +88,13 @@ def test_the_same_claims_are_signed_once_until_half_of_their_life(identity: Iden
 
 @pytest.mark.parametrize(
     "change",
-    [{"plan": "scale"}, {"scopes": frozenset()}, {"subscription_id": "sub_1"}, {"documents": {"terms": "2"}}, {"key_id": "key_2"}],
+    [
+        {"plan": "scale"},
+        {"scopes": frozenset()},
+        {"subscription_id": "sub_1"},
+        {"documents": {"terms": "2"}},
+        {"key_id": "key_2"},
+    ],
 )
 def test_other_claims_never_share_a_signature(identity: Identity, change: dict[str, object]) -> None:
     identity.signer.sign(PASSPORT)
@@ -107,7 +123,9 @@ def test_a_passport_ends(identity: Identity) -> None:
         {"org": None, "scopes": 7},
     ],
 )
-def test_a_passport_of_another_time_place_or_form_is_refused(identity: Identity, claims: dict[str, object]) -> None:
+def test_a_passport_of_another_time_place_or_form_is_refused(
+    identity: Identity, claims: dict[str, object]
+) -> None:
     with pytest.raises(Unauthenticated):
         identity.verifier.verify(identity.forged(**claims))
 

@@ -46,7 +46,17 @@ def test_every_error_comes_back_as_itself(kind: type[PerronError]) -> None:
     )
     got = there_and_back(sent)
     assert type(got) is kind
-    for name in ("reason", "message", "metadata", "retry_after", "violations", "quota", "preconditions", "resource", "help_url"):
+    for name in (
+        "reason",
+        "message",
+        "metadata",
+        "retry_after",
+        "violations",
+        "quota",
+        "preconditions",
+        "resource",
+        "help_url",
+    ):
         assert getattr(got, name) == getattr(sent, name), name
 
 

@@ -52,7 +52,14 @@ async def echo(items: Sequence[int]) -> list[int | PerronError]:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", SAMPLED[:-1], SAMPLED.replace("0af7", "zzzz"), "00-" + "0" * 32 + "-b7ad6b7169203331-01", "\n" * 55],
+    [
+        "",
+        "x",
+        SAMPLED[:-1],
+        SAMPLED.replace("0af7", "zzzz"),
+        "00-" + "0" * 32 + "-b7ad6b7169203331-01",
+        "\n" * 55,
+    ],
 )
 def test_a_malformed_traceparent_begins_a_new_trace(text: str) -> None:
     assert telemetry.parse(text) is None
@@ -85,7 +92,9 @@ async def test_a_batch_of_one_is_a_child_of_its_caller(exporter: InMemorySpanExp
     assert spans["sqlite write"][2] == spans["verify"][1]
 
 
-async def test_a_shared_batch_has_a_trace_of_its_own_and_each_caller_one_linked_span(exporter: InMemorySpanExporter) -> None:
+async def test_a_shared_batch_has_a_trace_of_its_own_and_each_caller_one_linked_span(
+    exporter: InMemorySpanExporter,
+) -> None:
     parents = {1: SAMPLED, 2: OTHER, 3: UNSAMPLED}
     batcher = Batcher(echo, name="verify", trace_parent=lambda item: parents[item])
     await batcher.submit_many([1, 2, 3])
@@ -114,7 +123,9 @@ async def test_a_span_names_the_reason_and_never_the_text(exporter: InMemorySpan
     with pytest.raises(ValueError, match="secret"):
         fail()
     spans = exporter.get_finished_spans()
-    assert {span.attributes["error.type"] for span in spans if span.attributes and "error.type" in span.attributes} == {
+    assert {
+        span.attributes["error.type"] for span in spans if span.attributes and "error.type" in span.attributes
+    } == {
         "RESOURCE_NOT_FOUND",
         "ValueError",
     }

@@ -1,10 +1,11 @@
 """Who calls, and whether the contract lets them.
 
-Every call presents a key, and identity is asked about it at every call. What each method allows stands in its contract; this
-layer knows roles and scopes, never objects: whether this member may see that workspace, the domain decides.
+Every call presents a key, and identity is asked about it at every call. What each method allows stands in
+its contract; this layer knows roles and scopes, never objects: whether this member may see that workspace,
+the domain decides.
 
-What a newcomer gets wrong: trouble on the way to identity is UNAVAILABLE. A caller is told UNAUTHENTICATED only where
-identity has answered so.
+What a newcomer gets wrong: trouble on the way to identity is UNAVAILABLE. A caller is told UNAUTHENTICATED
+only where identity has answered so.
 """
 
 from __future__ import annotations
@@ -27,10 +28,20 @@ if TYPE_CHECKING:
     from perron.chassis.method import Behaviour, Context, Method
     from perron.chassis.passports import Passport
 
-__all__ = ["AccessLayer", "Call", "Caller", "CallerKind", "KeyVerifier", "PassportReader", "Verified", "current_call"]
+__all__ = [
+    "AccessLayer",
+    "Call",
+    "Caller",
+    "CallerKind",
+    "KeyVerifier",
+    "PassportReader",
+    "Verified",
+    "current_call",
+]
 
 _SCHEME: Final = "Bearer "
 _ANY: Final = "*"
+_PASSPORTS_MAX: Final = 128
 _VALID: Final = "VALID"
 _TERMS_NOT_ACCEPTED: Final = "TERMS_NOT_ACCEPTED"
 _NETWORK_NOT_ALLOWED: Final = "NETWORK_NOT_ALLOWED"
@@ -47,7 +58,7 @@ class CallerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The one who calls. Roles and scopes are enum names without their prefix; what does not apply is empty."""
+    """The one who calls. Roles and scopes are enum names without prefix; what does not apply is empty."""
 
     kind: CallerKind
     key_id: str = ""
@@ -65,7 +76,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: who, what, in which trace, and, for a method with request_id, what makes it the same one when sent again."""
+    """One call: who, what, in which trace; `identity` is what makes it the same one when sent again."""
 
     caller: Caller
     method: str
@@ -111,9 +122,11 @@ def served_call() -> Call | None:
 
 
 class AccessLayer:
-    """Admits callers to methods. `flags` are the service's boolean settings that a contract may name as `public_setting`."""
+    """Admits callers to methods; `flags` are the settings that a contract may name as `public_setting`."""
 
-    def __init__(self, keys: KeyVerifier, passports: PassportReader | None, flags: Mapping[str, bool]) -> None:
+    def __init__(
+        self, keys: KeyVerifier, passports: PassportReader | None, flags: Mapping[str, bool]
+    ) -> None:
         self._keys = keys
         self._passports = passports
         self._flags = flags
@@ -130,7 +143,7 @@ class AccessLayer:
             raise SetupError(message)
         is_batch = "passports" in method.request.DESCRIPTOR.fields_by_name
 
-        async def admit(request: Any, context: Context) -> None:  # noqa: ANN401 (a message, or an iterator of messages)
+        async def admit(request: Any, context: Context) -> None:
             peer = _peer_address(context.peer())
             caller, credential = await self._caller(access, context, peer)
             if with_passports and caller.kind is CallerKind.SERVICE:
@@ -141,11 +154,11 @@ class AccessLayer:
                 identity = idempotency.identify(caller.key_id, method.name, request, secret=credential)
                 _call.set(replace(known, identity=identity))
 
-        async def admitted(request: Any, context: Context) -> Any:  # noqa: ANN401 (as above)
+        async def admitted(request: Any, context: Context) -> Any:
             await admit(request, context)
             return await behaviour(request, context)
 
-        async def admitted_stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 (as above)
+        async def admitted_stream(request: Any, context: Context) -> AsyncIterator[Any]:
             await admit(request, context)
             async for response in behaviour(request, context):
                 yield response
@@ -158,7 +171,9 @@ class AccessLayer:
         if open_to_all and (access.public or not headers):
             return Caller(CallerKind.PUBLIC), ""
         if len(headers) != 1 or not headers[0].startswith(_SCHEME):
-            raise Unauthenticated("CREDENTIAL_MISSING", "send exactly one header `authorization: Bearer <key>`")
+            raise Unauthenticated(
+                "CREDENTIAL_MISSING", "send exactly one header `authorization: Bearer <key>`"
+            )
         credential = headers[0].removeprefix(_SCHEME)
         if not is_well_formed(credential):
             raise invalid_credential("MALFORMED")
@@ -171,10 +186,12 @@ class AccessLayer:
             caller = replace(caller, passport=await self._passports.read(verified.passport))
         return caller, credential
 
-    async def _with_passports(self, caller: Caller, request: Any, *, is_batch: bool) -> Caller:  # noqa: ANN401 (any message)
+    async def _with_passports(self, caller: Caller, request: Any, *, is_batch: bool) -> Caller:
         if not is_batch:
             return replace(caller, passport=await self._read(request.passport))
         read: list[Passport | PerronError] = []
+        if len(request.passports) > _PASSPORTS_MAX:  # the form is wrong, as the next layer says; reading them takes seconds
+            return caller
         for token in request.passports:
             try:
                 read.append(await self._read(token))
@@ -197,11 +214,15 @@ def _admitted(verified: Verified, *, without_terms: bool) -> Caller:
     caller = verified.caller
     if verified.state == _NETWORK_NOT_ALLOWED:
         raise PermissionDenied(
-            "CALLER_NOT_ALLOWED", "the key may not be used from this network", metadata={"state": verified.state}
+            "CALLER_NOT_ALLOWED",
+            "the key may not be used from this network",
+            metadata={"state": verified.state},
         )
     if verified.state == _TERMS_NOT_ACCEPTED and caller is not None:
         if not without_terms:
-            raise PermissionDenied("TERMS_NOT_ACCEPTED", "accept the terms in force first: see ListDocuments and AcceptTerms")
+            raise PermissionDenied(
+                "TERMS_NOT_ACCEPTED", "accept the terms in force first: see ListDocuments and AcceptTerms"
+            )
         return caller
     if verified.state != _VALID or caller is None:
         raise invalid_credential(verified.state)
@@ -231,7 +252,9 @@ def _authorize_customer(access: Access, caller: Caller) -> None:
     if rule.scope:
         scope = roles_pb2.Scope.Name(rule.scope).removeprefix("SCOPE_")
         if scope not in caller.scopes:
-            raise PermissionDenied("SCOPE_MISSING", f"the key lacks the scope {scope}", metadata={"scope": scope})
+            raise PermissionDenied(
+                "SCOPE_MISSING", f"the key lacks the scope {scope}", metadata={"scope": scope}
+            )
     organization = _names(rule.organization_roles, roles_pb2.OrganizationRole.Name, "ORGANIZATION_ROLE_")
     workspace = _names(rule.workspace_roles, roles_pb2.WorkspaceRole.Name, "WORKSPACE_ROLE_")
     if (organization or workspace) and not (
@@ -240,7 +263,7 @@ def _authorize_customer(access: Access, caller: Caller) -> None:
         raise _role_missing(organization | {f"workspace {role}" for role in workspace})
 
 
-def _names(values: Any, name: Callable[[Any], str], prefix: str) -> frozenset[str]:  # noqa: ANN401 (a repeated enum)
+def _names(values: Any, name: Callable[[Any], str], prefix: str) -> frozenset[str]:
     return frozenset(name(value).removeprefix(prefix) for value in values)
 
 

@@ -1,7 +1,7 @@
 """Every call has an end: the caller's deadline, or the default where the caller names none.
 
-The instant stands in a context variable, from where batches and calls to peers take what is left of it. A handler that is
-still running then is cancelled; a transaction that it started ends whole.
+The instant stands in a context variable, from where batches and calls to peers take what is left of it. A
+handler that is still running then is cancelled; a transaction that it started ends whole.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def wrap(method: Method, behaviour: Behaviour) -> Behaviour:
     if method.response_streams:
         return behaviour
 
-    async def within(request: Any, context: Context) -> Any:  # noqa: ANN401 (any message)
-        left = context.time_remaining()
+    async def within(request: Any, context: Context) -> Any:
+        left: Any = context.time_remaining()  # typed as a float; None where the caller names no deadline
         loop = asyncio.get_running_loop()
         if left is None:
             left = DEFAULT_SECONDS

@@ -1,4 +1,4 @@
-"""A process takes only as much work at a time as it can hold; the rest is told to come back, at once and cheaply.
+"""A process takes as much work at a time as it can hold; the rest is told, at once, to come back.
 
 gRPC's own bounds answer at random with CANCELLED or UNAVAILABLE and without a time to retry.
 """
@@ -34,7 +34,7 @@ class Load:
     def wrap(self, method: Method, behaviour: Behaviour) -> Behaviour:
         """Refuse a call beyond the bound; end a stream in which nothing moves for a minute."""
 
-        async def bounded(request: Any, context: Context) -> Any:  # noqa: ANN401 (any message)
+        async def bounded(request: Any, context: Context) -> Any:
             if self._calls >= self._calls_max:
                 raise _overloaded()
             self._calls += 1
@@ -43,7 +43,7 @@ class Load:
             finally:
                 self._calls -= 1
 
-        async def bounded_stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 (any message)
+        async def bounded_stream(request: Any, context: Context) -> AsyncIterator[Any]:
             if self._streams >= self._streams_max:
                 raise _overloaded()
             self._streams += 1

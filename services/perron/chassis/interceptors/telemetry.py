@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import grpc
+
 from perron.chassis import telemetry
 
 if TYPE_CHECKING:
@@ -14,13 +16,14 @@ if TYPE_CHECKING:
 
 TRACE_KEY: Final = "perron-trace-id"
 PARENT_KEY: Final = "traceparent"
+_CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 def wrap(method: Method, behaviour: Behaviour) -> Behaviour:
     """Trace and measure every call of `method`."""
     name = method.name
 
-    async def traced(request: Any, context: Context) -> Any:  # noqa: ANN401 (bytes or an iterator of them)
+    async def traced(request: Any, context: Context) -> Any:
         start = time.perf_counter()
         with telemetry.server_scope(name, _parent(context)):
             context.set_trailing_metadata(((TRACE_KEY, telemetry.current_trace_id()),))
@@ -29,7 +32,7 @@ def wrap(method: Method, behaviour: Behaviour) -> Behaviour:
             finally:
                 telemetry.measure_call(name, _code(context), time.perf_counter() - start)
 
-    async def traced_stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 (as above)
+    async def traced_stream(request: Any, context: Context) -> AsyncIterator[Any]:
         start = time.perf_counter()
         with telemetry.server_scope(name, _parent(context)):
             context.set_trailing_metadata(((TRACE_KEY, telemetry.current_trace_id()),))
@@ -50,5 +53,5 @@ def _parent(context: Context) -> str:
 
 
 def _code(context: Context) -> str:
-    code = context.code()
-    return code.name if code else "OK"
+    code: Any = context.code()  # typed as StatusCode; grpc.aio returns its number, or None before one is set
+    return _CODES.get(code or 0, "UNKNOWN")

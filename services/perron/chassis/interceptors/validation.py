@@ -1,8 +1,9 @@
 """Requests have the form that their contract declares, before any handler sees them.
 
-The rules stand in the proto (`buf.validate`). Of a batch only the envelope is checked here: its items declare
-`ignore: IGNORE_ALWAYS`, and the servicer checks each with `check`, so that one malformed item spoils nobody else's answer.
-A violation is told by field and rule, never by the value that breaks it: values are content.
+The rules stand in the proto (`buf.validate`). Of a batch only the envelope is checked here: its items
+declare `ignore: IGNORE_ALWAYS`, and the servicer checks each with `check`, so that one malformed item
+spoils nobody else's answer. A violation is told by field and rule, never by the value that breaks it:
+values are content.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ _validator = protovalidate.Validator()
 
 
 def wrap(method: Method, behaviour: Behaviour) -> Behaviour:
-    """Refuse requests whose form is wrong. Raises SetupError early: the rules compile here, not at the first call."""
+    """Refuse requests whose form is wrong; the rules are compiled here and not at the first call."""
     _validator.collect_violations(method.request(), fail_fast=True)
 
-    def valid(request: Any) -> Any:  # noqa: ANN401 (a message, or an iterator of messages)
+    def valid(request: Any) -> Any:
         if method.request_streams:
             return _each_valid(request)
         _require(request)
         return request
 
-    async def validated(request: Any, context: Context) -> Any:  # noqa: ANN401 (as above)
+    async def validated(request: Any, context: Context) -> Any:
         return await behaviour(valid(request), context)
 
-    async def validated_stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 (as above)
+    async def validated_stream(request: Any, context: Context) -> AsyncIterator[Any]:
         async for response in behaviour(valid(request), context):
             yield response
 
@@ -54,9 +55,14 @@ def check(message: Message) -> InvalidArgument | None:
         return None
     if message.ByteSize() < _FULL_PASS_BYTES_MAX:  # a full pass over a large message costs seconds
         found = _validator.collect_violations(message)
-    violations = [FieldViolation(_path(violation), violation.proto.message[:200]) for violation in found[:_VIOLATIONS_MAX]]
+    violations = [
+        FieldViolation(_path(violation), violation.proto.message[:200])
+        for violation in found[:_VIOLATIONS_MAX]
+    ]
     first = violations[0]
-    return InvalidArgument("FIELD_INVALID", f"{first.field or 'request'}: {first.description}"[:200], violations=violations)
+    return InvalidArgument(
+        "FIELD_INVALID", f"{first.field or 'request'}: {first.description}"[:200], violations=violations
+    )
 
 
 def _require(message: Message) -> None:
@@ -75,5 +81,5 @@ def _path(violation: Violation) -> str:
     """The field's path, as `items[3].model`; never the value at it."""
     return ".".join(
         element.field_name + (f"[{element.subscript.value}]" if element.subscript else "")
-        for element in violation.proto.field.elements
+        for element in (violation.proto.field.elements if violation.proto.field else ())
     )
