@@ -107,8 +107,8 @@ class Sink:
         with events.new_ones() as flag:
             async with asyncio.timeout(10):
                 while len(found := await self.database.read(lambda tx: events.after(tx, 0))) < count:
-                    flag.clear()
                     await flag.wait()
+                    flag.clear()  # before the next look, so that nothing new goes unseen
         return [event.kind for event in found]
 
     async def stop(self) -> None:
