@@ -188,10 +188,11 @@ class Records:
 
 def _discarded(decision: Decision, outcome: Outcome, standing: Standing, now_us: int) -> DiscardReason | None:
     """Returns why content may not be kept, the weightiest reason first; None where it may."""
+    elsewhere = standing.organization_id != decision.ruling.organization_id
     zero_retention = ClauseReason.ZERO_RETENTION in outcome.reasons
     due = is_kept(outcome) and now_us >= due_us(outcome, decision.as_of_us)
     reasons = (
-        (not standing.exists, DiscardReason.TOMBSTONED),
+        (not standing.exists or elsewhere, DiscardReason.TOMBSTONED),
         (not standing.active, DiscardReason.TERMINATED),
         (zero_retention, DiscardReason.ZERO_RETENTION),
         (not _stands(decision.ruling, standing), DiscardReason.SUBSCRIPTION_ENDED),

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from perron.chassis.errors import SetupError
+from perron.governance.vault import Vault, read_root_key
+
+EPOCH = "00ff" * 8
+
+
+def test_a_key_is_read_again_until_it_is_dropped(tmp_path: Path) -> None:
+    vault = Vault(tmp_path, b"r" * 32)
+    key = vault.create(EPOCH)
+    assert vault.read(EPOCH) == key
+    vault.drop([EPOCH, "ff00" * 8])
+    assert vault.read(EPOCH) is None
+    vault.drop([EPOCH])
+
+
+def test_no_key_lies_in_the_clear_or_open_to_others(tmp_path: Path) -> None:
+    key = Vault(tmp_path, b"r" * 32).create(EPOCH)
+    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert key not in file.read_bytes()
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_key_moved_to_another_epoch_does_not_open(tmp_path: Path) -> None:
+    vault = Vault(tmp_path, b"r" * 32)
+    vault.create(EPOCH)
+    (file,) = tmp_path.glob("??/*.key")
+    file.rename(file.with_name("11ff" * 8 + ".key"))
+    with pytest.raises(Exception, match="does not open"):
+        vault.read("11ff" * 8)
+
+
+def test_another_root_key_stops_the_start(tmp_path: Path) -> None:
+    Vault(tmp_path, b"r" * 32).check()
+    Vault(tmp_path, b"r" * 32).create(EPOCH)
+    Vault(tmp_path, b"r" * 32).check()
+    with pytest.raises(SetupError, match="another root key"):
+        Vault(tmp_path, b"s" * 32).check()
+
+
+def test_a_vault_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match="vault"):
+        Vault(tmp_path / "file" / "vault", b"r" * 32)
+
+
+@pytest.mark.parametrize("content", [bytes(range(10, 42)), bytes(range(10, 42)).hex().encode() + b"\n"])
+def test_the_root_key_is_32_bytes_or_their_digits(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "root").write_bytes(content)
+    assert read_root_key(str(tmp_path / "root")) == bytes(range(10, 42))
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"z" * 64, b"r" * 33])
+def test_anything_else_is_no_root_key(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "root").write_bytes(content)
+    with pytest.raises(SetupError, match="neither 32 bytes") as raised:
+        read_root_key(str(tmp_path / "root"))
+    assert "short" not in str(raised.value)
+
+
+def test_a_missing_root_key_is_told_by_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="PERRON_GOVERNANCE_ROOT_KEY_FILE"):
+        read_root_key(str(tmp_path / "none"))
