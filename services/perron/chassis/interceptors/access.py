@@ -190,8 +190,8 @@ class AccessLayer:
         if not is_batch:
             return replace(caller, passport=await self._read(request.passport))
         read: list[Passport | PerronError] = []
-        if len(request.passports) > _PASSPORTS_MAX:  # the form is wrong, as the next layer says; reading them takes seconds
-            return caller
+        if len(request.passports) > _PASSPORTS_MAX:
+            return caller  # the next layer refuses the form; reading a million would take seconds
         for token in request.passports:
             try:
                 read.append(await self._read(token))
