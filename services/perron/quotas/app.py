@@ -11,22 +11,21 @@ from perron.chassis.audit_servicer import AuditServicer
 from perron.chassis.channels import Peer
 from perron.chassis.clock import Clock, SystemClock
 from perron.chassis.consumer import Consumer
-from perron.chassis.database import Database, Transaction
+from perron.chassis.database import Database
 from perron.chassis.event_servicer import EventServicer
-from perron.chassis.events import Event
 from perron.chassis.ids import new_id
 from perron.chassis.interceptors.access import KeyVerifier, PassportReader
 from perron.chassis.leases import Leases
 from perron.chassis.paging import Pages
 from perron.chassis.server import Application
 from perron.chassis.verification import IdentityKeys, IdentityPassports
+from perron.quotas.following import follow_identity
 from perron.quotas.limit_servicer import LimitServicer
 from perron.quotas.limits import Limits, read_tiers
 from perron.quotas.quota_servicer import QuotaServicer
 from perron.quotas.reservations import Reservations
 from perron.quotas.settings import Settings
 from perron.quotas.steady_time import SteadyTime
-from perron.quotas.store import Store
 from perron.quotas.targets import Targets, Workspaces
 from perron.quotas.usage import Usage
 from perron.quotas.usage_servicer import UsageServicer
@@ -96,7 +95,7 @@ def build(
         databases=[database],
         revision=REVISION,
         peers=[identity],
-        background=[Consumer(database, Leases(database), identity, _follow_identity).run],
+        background=[Consumer(database, Leases(database), identity, follow_identity).run],
         closers=[quotas.aclose, keys.aclose],
         audit_trail=trail,
     )
@@ -104,9 +103,3 @@ def build(
 
 def _steady_us() -> int:
     return time.monotonic_ns() // 1000
-
-
-def _follow_identity(tx: Transaction, event: Event) -> None:
-    """Buries what identity deleted for good, so that nothing late reserves for it."""
-    if event.kind == "workspace.deleted":
-        Store(tx).bury(event.organization_id, event.workspace_id)

@@ -73,6 +73,10 @@ class Store(Mutations):
         found = {row.id: row for row in self._counters(list(named), lock=True)}
         return {key.id: found.get(key.id) or Counters(*key) for key in named.values()}
 
+    def make_counters(self, keys: Iterable[CountersKey]) -> None:
+        """Makes empty rows where there are none."""
+        self._each(_MAKE_COUNTERS, [(*key, "", 0, b"", b"") for key in sorted(keys)])
+
     def counters(self, scope_ids: Sequence[str]) -> dict[str, Counters]:
         """Returns the counters of those rows that exist, without a lock."""
         return {row.id: row for row in self._counters(list(scope_ids), lock=False)}
@@ -168,8 +172,7 @@ class Store(Mutations):
     def _make_missing(self, named: Mapping[str, CountersKey]) -> None:
         """Makes empty rows for those that do not exist, before any is locked."""
         known = self._fetch("SELECT id FROM counters WHERE id = ANY(%s)", (list(named),))
-        missing = sorted(named.keys() - {row[0] for row in known}, key=named.__getitem__)
-        self._each(_MAKE_COUNTERS, [(*named[scope_id], "", 0, b"", b"") for scope_id in missing])
+        self.make_counters(named[scope_id] for scope_id in named.keys() - {row[0] for row in known})
 
     def _reservations(self, ids: Sequence[bytes], *, lock: bool) -> dict[bytes, Reservation]:
         if not ids:

@@ -1,7 +1,8 @@
 """Whose limits a caller asks about: whether they exist in that organization, and are the caller's to see.
 
 A workspace is known here once it has reserved; before that, identity is asked in the same call. A key is
-known from its first reservation on. Another tenant's id answers as one that was never given out.
+known from its creation on, once its event has arrived. Another tenant's id answers as one that was never
+given out.
 """
 
 from dataclasses import replace

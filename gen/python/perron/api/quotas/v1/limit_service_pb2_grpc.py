@@ -98,8 +98,8 @@ class LimitServiceServicer:
         """Sets a further limit of the customer's own, or changes its amount. It never widens: where the plan admits less, the plan
         holds.
 
-        Errors: NOT_FOUND with RESOURCE_NOT_FOUND for a workspace or key that is not the organization's (a key is known here from
-        its first reservation on); PERMISSION_DENIED with ROLE_MISSING when an administrator of one workspace sets a cap
+        Errors: NOT_FOUND with RESOURCE_NOT_FOUND for a workspace or key that is not the organization's (a key is known here
+        within about a second of its creation); PERMISSION_DENIED with ROLE_MISSING when an administrator of one workspace sets a cap
         elsewhere; FAILED_PRECONDITION with LIMITS_TOO_MANY beyond 32 caps of one organization, workspace or key;
         INVALID_ARGUMENT with REQUEST_ID_REUSED.
         """
