@@ -34,7 +34,7 @@ def admit(
     text = sys.stdin.read() if question == "-" else question
     gateway = _gateway()
     output.note(f"as {gateway.origin}, for the customer of {KEY_VARIABLE}")
-    with Connection(gateway, endpoints()) as connection:
+    with Connection(gateway, endpoints(), one_trace=True) as connection:
         stub = connection.stub(admission_service_pb2_grpc.AdmissionServiceStub)
         admitted = connection.ask(
             stub.Admit,
@@ -45,7 +45,6 @@ def admit(
                 channel=roles_pb2.CHANNEL_API,
             ),
         )
-        trace_id = connection.trace_id
         request = admission_service_pb2.CompleteRequest(
             admission_id=admitted.admission_id, tokens=samples.tokens(text) + samples.tokens(answer)
         )
@@ -68,7 +67,7 @@ def admit(
         },
         as_json=False,
     )
-    output.note(f"perron decisions explain {decision.decision_id}   perron trace {trace_id}")
+    output.note(f"perron decisions explain {decision.decision_id}   perron trace {connection.trace_id}")
 
 
 def _gateway() -> Credential:

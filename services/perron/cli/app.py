@@ -1,9 +1,7 @@
 """The commands of `perron`, by name, and what an error of each becomes: a line on stderr and an exit code."""
 
-import sys
 from collections.abc import Sequence
 
-import click
 import typer
 from rich.markup import escape
 
@@ -51,19 +49,13 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code; only a defect of ours leaves as an exception."""
     as_json = "--json" in arguments
     try:
-        status = build()(args=list(arguments), prog_name="perron", standalone_mode=False)
+        build()(args=list(arguments), prog_name="perron")
     except SetupError as fault:
         output.notes.print(f"[red]perron:[/red] {escape(str(fault))}")
         return output.USAGE
     except RefusedError as refused:
         output.show_error(refused.error, as_json=as_json, trace_id=refused.trace_id)
         return output.REFUSED
-    except click.ClickException as fault:
-        fault.show(sys.stderr)
-        return fault.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        output.note("interrupted")
-        return output.REFUSED
-    except SystemExit as ended:
+    except SystemExit as ended:  # the way in which typer ends every command line, also a good one
         return ended.code if isinstance(ended.code, int) else output.REFUSED
-    return status if isinstance(status, int) else output.OK
+    return output.OK

@@ -8,19 +8,22 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
+import typer
+
 from perron.chassis.errors import SetupError
 from perron.cli import output
 from perron.cli.output import AsJson
 
 
-def check(as_json: AsJson = False) -> int:
+def check(as_json: AsJson = False) -> None:
     """Check plans, documents, tiers, rules and models, as the environment names them, together.
 
     Prints each file with what it holds; a fault is one line, and exit code 1.
     """
     findings = list(_findings())
     output.show_list(findings, ("file", "holds", "fault"), as_json=as_json, empty="")
-    return output.REFUSED if any(finding["fault"] for finding in findings) else output.OK
+    if any(finding["fault"] for finding in findings):
+        raise typer.Exit(output.REFUSED)
 
 
 def _findings() -> Iterator[dict[str, str]]:

@@ -74,13 +74,16 @@ def credential(name: str = "") -> Credential:
 class Connection:
     """The services as one caller sees them; closes its channels on exit.
 
-    `trace_id` is the trace of the last call, for `perron trace`.
+    `trace_id` is the trace of the last call, for `perron trace`; with `one_trace` all calls share one, as
+    those of a gateway about one exchange do.
     """
 
-    def __init__(self, key: Credential, targets: Mapping[str, str]) -> None:
+    def __init__(self, key: Credential, targets: Mapping[str, str], *, one_trace: bool = False) -> None:
         self._key = key
         self._targets = targets
         self._channels: dict[str, grpc.Channel] = {}
+        self._one_trace = one_trace
+        self._span_id = ""
         self.trace_id = ""
 
     def __enter__(self) -> Self:
@@ -124,10 +127,11 @@ class Connection:
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         # Our own trace, always recorded: whoever asks by hand may want to see where the time went.
-        self.trace_id = secrets.token_hex(16)
+        if not self.trace_id or not self._one_trace:
+            self.trace_id, self._span_id = secrets.token_hex(16), secrets.token_hex(8)
         return (
             ("authorization", f"Bearer {self._key.secret}"),
-            ("traceparent", f"00-{self.trace_id}-{secrets.token_hex(8)}-01"),
+            ("traceparent", f"00-{self.trace_id}-{self._span_id}-01"),
         )
 
     def _refused(self, method: object, failed: grpc.RpcError) -> Exception:

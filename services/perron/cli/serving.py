@@ -8,9 +8,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from rich.markup import escape
 
 from perron.chassis.migrations import runner
 from perron.cli import output
@@ -23,8 +24,8 @@ PORT_BASE = 7400
 FIRST_STEPS = (
     "export PERRON_API_KEY=$(perron orgs create Acme --email ada@acme.example --accept-terms --print-key)",
     'perron admit "What does json.dumps do?" --answer "It serializes an object to JSON."',
-    "perron decisions explain last",
     "perron trace last",
+    "perron decisions explain last",
 )
 
 Service = Annotated[str, typer.Argument(help=f"One of {', '.join(SERVICES)}.")]
@@ -57,7 +58,7 @@ def up(
             while not stop.wait(0.5):
                 died = suite.died()
                 if died:
-                    raise SystemExit(_fail(died))
+                    _fail(died)
             output.note("draining")
     output.note("stopped")
 
@@ -119,7 +120,9 @@ def _signals(stop: threading.Event) -> Iterator[None]:
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:
@@ -132,6 +135,6 @@ def _known(service: str) -> None:
         raise typer.BadParameter(f"{service!r} is none of {', '.join(SERVICES)}", param_hint="SERVICE")
 
 
-def _fail(line: str) -> int:
-    output.notes.print(f"[red]{line}[/red]")
-    return output.REFUSED
+def _fail(line: str) -> NoReturn:
+    output.notes.print(f"[red]{escape(line)}[/red]")
+    raise typer.Exit(output.REFUSED)

@@ -76,7 +76,7 @@ def last(folder: Path) -> str:
 
 
 def trees(spans: Sequence[Span]) -> list[Node]:
-    """The spans as trees; a connected trace gives exactly one.
+    """The spans as trees; one call gives exactly one.
 
     A span whose parent was recorded nowhere is a root: the caller's own span, for instance, is the caller's
     to keep.
@@ -90,6 +90,11 @@ def trees(spans: Sequence[Span]) -> list[Node]:
         return Node(span, tuple(node(child) for child in below.get(span.span_id, ())))
 
     return [node(span) for span in below.get("", ())]
+
+
+def connected(roots: Sequence[Node]) -> bool:
+    """Whether the trees are one: one root, or all below one span that the caller kept to itself."""
+    return len({root.span.parent_id or root.span.span_id for root in roots}) == 1
 
 
 def _spans(folder: Path, containing: bytes) -> Iterator[Span]:

@@ -48,7 +48,7 @@ def settled(files: Path, trace_id: str, *, patience: float = _PATIENCE_SECONDS) 
         wanted = traces.last(files) if trace_id == "last" else trace_id
         before, found = found, traces.read(files, wanted) if wanted else []
         # A whole trace is one tree; a caller's own span lies elsewhere, so the root's parent is no matter.
-        whole = len(found) == len(before) and len(traces.trees(found)) == 1
+        whole = len(found) == len(before) and traces.connected(traces.trees(found))
         quiet = quiet + 1 if whole else 0
         if quiet >= _QUIET_READS or time.monotonic() > deadline:
             return found

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from perron.cli.traces import Node, Span
+from perron.cli.traces import Node, Span, connected
 
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 _BAR_COLUMNS = 36
@@ -37,7 +37,7 @@ def draw(roots: Sequence[Node], batches: Mapping[str, int], width: int) -> Rende
         table.add_row(
             Text(span.service, style=colour), name, Text(bar, style=colour), f"{span.milliseconds:.2f} ms"
         )
-    whole = "one connected tree" if len(roots) == 1 else f"{len(roots)} separate pieces"
+    whole = "one connected tree" if connected(roots) else f"{len(roots)} separate pieces"
     head = Text(f"trace {lines[0][1].trace_id}: ", style="bold")
     head.append(f"{length / 1e6:.2f} ms, {len(lines)} spans in {len(services)} services, {whole}")
     return Group(head, table)

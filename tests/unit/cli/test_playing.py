@@ -1,0 +1,72 @@
+"""The demo's own honesty: what fails is said to have failed, in the table, the file and the exit code."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from perron.chassis.errors import Unavailable
+from perron.cli import app, output
+from perron.cli.connection import FOLDER_VARIABLE, RefusedError
+from perron.cli.demo import playing
+from perron.cli.demo.stage import Stage
+
+
+class StillSuite:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.endpoints: dict[str, str] = {}
+        self.ended = 0
+
+    def start(self) -> None:
+        (self.folder / "started").touch()
+
+    def stop(self) -> None:
+        self.ended += 1
+
+
+@pytest.fixture(autouse=True)
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(playing, "Suite", StillSuite)
+
+
+def play(monkeypatch: pytest.MonkeyPatch, chapter: object) -> int:
+    monkeypatch.setattr(playing, "CHAPTERS", (SimpleNamespace(NAME="trial", play=chapter),))
+    return app.run(["demo"])
+
+
+def test_a_finding_that_fails_fails_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def chapter(stage: Stage) -> None:
+        stage.find("3-free", "held", ok=True)
+        stage.find("3-zdr", "did not hold", ok=False)
+
+    assert play(monkeypatch, chapter) == output.REFUSED
+    assert json.loads((tmp_path / "demo.json").read_text(encoding="utf-8")) == [
+        {"chapter": "trial", "clause": "3-free", "shown": "held", "ok": True},
+        {"chapter": "trial", "clause": "3-zdr", "shown": "did not hold", "ok": False},
+    ]
+
+
+def test_a_chapter_that_breaks_off_fails_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def chapter(_stage: Stage) -> None:
+        raise RefusedError(Unavailable("PEER_UNAVAILABLE", "quotas does not answer"), "")
+
+    assert play(monkeypatch, chapter) == output.REFUSED
+    (finding,) = json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))
+    assert finding["ok"] is False
+    assert "PEER_UNAVAILABLE" in finding["shown"]
+
+
+def test_what_is_checked_after_the_end_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chapter(stage: Stage) -> None:
+        suite = stage.suite
+        assert isinstance(suite, StillSuite)
+        stage.after_stop(lambda: stage.find("3-zdr", "nothing is left", ok=suite.ended == 1))
+
+    assert play(monkeypatch, chapter) == output.OK
+
+
+def test_a_demo_that_showed_nothing_has_not_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert play(monkeypatch, lambda _stage: None) == output.REFUSED
