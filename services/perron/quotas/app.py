@@ -22,6 +22,7 @@ from perron.chassis.verification import IdentityKeys, IdentityPassports
 from perron.quotas.following import follow_identity
 from perron.quotas.limit_servicer import LimitServicer
 from perron.quotas.limits import Limits, read_tiers
+from perron.quotas.peers import IdentityWorkspaces
 from perron.quotas.quota_servicer import QuotaServicer
 from perron.quotas.reservations import Reservations
 from perron.quotas.settings import Settings
@@ -29,7 +30,6 @@ from perron.quotas.steady_time import SteadyTime
 from perron.quotas.targets import Targets, Workspaces
 from perron.quotas.usage import Usage
 from perron.quotas.usage_servicer import UsageServicer
-from perron.quotas.workspaces import IdentityWorkspaces
 
 REVISION = "0001"
 

@@ -2,8 +2,11 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
+from perron.chassis.errors import ResourceExhausted
 from perron.chassis.ids import from_bytes
 from perron.chassis.testing import FakeClock, counting_ids
 from perron.quotas.counters import Counters
@@ -130,3 +133,38 @@ class MemoryStore:
 
 def cap(metric: Metric, window: Window, amount: int) -> Rules:
     return Rules(caps=(Rule("", metric, window, amount),))
+
+
+class Service:
+    """Reservations over a store in memory."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.clock = FakeClock()
+        self.store: Any = MemoryStore(self.clock)
+        self.domain: Reservations = reservations(limits, self.clock)
+        self._number = 0
+
+    def reserve(self, number: int = 0, **fields: Any) -> Any:
+        self._number += 1
+        (result,) = self.domain.reserve(
+            self.store, [reserve_command(number or 1000 + self._number, **fields)]
+        )
+        return result
+
+    def settle(self, number: int, tokens: int, **fields: Any) -> Any:
+        (result,) = self.domain.settle(self.store, [settle_command(number, tokens, **fields)])
+        return result
+
+    def release(self, number: int, organization_id: str = ORGANIZATION) -> None:
+        self.domain.release(self.store, organization_id, UUID(int=number).bytes)
+
+    def advance(self, microseconds: int) -> None:
+        self.clock.advance(timedelta(microseconds=microseconds))
+
+    def used(self, **fields: Any) -> dict[Metric, int]:
+        """What the key's counters hold now; asked without charging."""
+        checked = self.reserve(check_only=True, **fields)
+        if isinstance(checked, ResourceExhausted):
+            amount, remaining = int(checked.metadata["amount"]), int(checked.metadata["remaining"])
+            return {Metric[checked.metadata["metric"]]: amount - remaining}
+        return {status.limit.metric: status.used for status in checked.statuses}

@@ -1,4 +1,4 @@
-"""What identity knows of workspaces that have not reserved yet."""
+"""What quotas asks other services: of identity, whose a workspace is that has not reserved yet."""
 
 from typing import Any
 
