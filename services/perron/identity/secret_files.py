@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -66,12 +67,11 @@ def signing_keys(
         f"k{now:%Y%m%d} {randomness(_SECRET_BYTES).hex()} {now.replace(microsecond=0):%Y-%m-%dT%H:%M:%SZ}\n"
     )
     found = _read_or(setting, path, lambda: drawn)
-    read = sorted(
-        (_signing_key(setting, line) for line in found.content.splitlines() if line.strip()),
-        key=lambda key: key.signs_from_us,
-    )
+    read = [_signing_key(setting, line) for line in found.content.splitlines() if line.strip()]
     if not read or len({key.kid for key in read}) != len(read):
         raise SetupError(f"{setting}: at least one key is needed, each with a kid of its own")
+    if any(later.signs_from_us <= former.signs_from_us for former, later in pairwise(read)):
+        raise SetupError(f"{setting}: each key must sign from a later time than the one in the line before")
     if read[0].signs_from_us > to_us(now):
         raise SetupError(f"{setting}: no key signs yet; keep the former one until the next takes over")
     earliest_us = to_us(now) + LIFETIME_SECONDS * 1_000_000

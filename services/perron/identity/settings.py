@@ -25,8 +25,8 @@ class Settings(ServiceSettings):
     signing_keys_file: str = Field(
         "",
         description="File of the keys that sign passports, `<kid> <64 hex digits> <RFC 3339 time from which "
-        "it signs>` a line. A key added is published at once and signs 30 seconds later at the earliest. "
-        "Made where it is missing.",
+        "it signs>` a line, the eldest first. A key added at the end is published at once and signs 30 "
+        "seconds later at the earliest. Made where it is missing.",
     )
     bootstrap_key_file: str = Field(
         "",

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -8,12 +9,15 @@ from perron.api.common.v1 import audit_service_pb2, error_reason_pb2, roles_pb2
 from perron.api.identity.v1 import api_key_pb2 as pb
 from perron.api.identity.v1 import principal_pb2, workspace_pb2
 from perron.chassis.testing import BOTH
+from tests.contract.identity.conftest import Identity, Tenant
 
 INFERENCE = [roles_pb2.SCOPE_INFERENCE]
 NOWHERE = "key_00000000000000000000000000"
 
 
-async def member(identity, tenant, workspace_role=roles_pb2.WORKSPACE_ROLE_MEMBER, **fields):
+async def member(
+    identity: Identity, tenant: Tenant, workspace_role: Any = roles_pb2.WORKSPACE_ROLE_MEMBER, **fields: Any
+) -> tuple[str, Any]:
     """Adds a member to the tenant's workspace; returns its id and a key of its own with every scope."""
     added = await identity.call(
         identity.workspaces.AddMember,
@@ -28,12 +32,12 @@ async def member(identity, tenant, workspace_role=roles_pb2.WORKSPACE_ROLE_MEMBE
     return added.member.member_id, key
 
 
-def update(key_id, *paths, **fields):
+def update(key_id: str, *paths: str, **fields: Any) -> Any:
     return pb.UpdateApiKeyRequest(key_id=key_id, update_mask={"paths": paths}, **fields)
 
 
 @pytest.mark.parametrize("identity", BOTH, indirect=True)
-async def test_a_secret_is_shown_once_and_not_again_to_a_retry(identity):
+async def test_a_secret_is_shown_once_and_not_again_to_a_retry(identity: Identity) -> None:
     tenant = await identity.tenant()
     request_id = str(uuid4())
     first = await identity.mint(tenant.secret, request_id=request_id)
@@ -53,18 +57,22 @@ async def test_a_secret_is_shown_once_and_not_again_to_a_retry(identity):
     assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "REQUEST_ID_REUSED")
 
 
-async def test_a_secret_is_in_no_file_of_the_service(identity):
+async def test_a_secret_is_in_no_file_of_the_service(identity: Identity) -> None:
     tenant = await identity.tenant()
     child = await identity.mint(tenant.secret, request_id=str(uuid4()))
     searched = [path for path in identity.folder.rglob("*") if path.is_file()]
-    needles = [(secret[9:52].encode(), secret.encode().hex().encode()) for secret in (tenant.secret, child.secret)]
-    assert any(identity.operator[9:52].encode() in path.read_bytes() for path in searched)  # the searcher finds
+    needles = [
+        (secret[9:52].encode(), secret.encode().hex().encode()) for secret in (tenant.secret, child.secret)
+    ]
+    assert any(
+        identity.operator[9:52].encode() in path.read_bytes() for path in searched
+    )  # the searcher finds
     for path in searched:
         content = path.read_bytes()
         assert not any(needle in content for pair in needles for needle in pair), path.name
 
 
-async def test_a_key_is_never_wider_than_its_minter(identity):
+async def test_a_key_is_never_wider_than_its_minter(identity: Identity) -> None:
     tenant = await identity.tenant()
     soon = identity.clock.now() + timedelta(hours=1)
     parent = await identity.mint(
@@ -97,12 +105,14 @@ async def test_a_key_is_never_wider_than_its_minter(identity):
     assert list(child.key.ancestor_key_ids) == [tenant.key_id, parent.key.key_id]
 
 
-async def test_an_update_changes_what_its_mask_names_and_nothing_else(identity):
+async def test_an_update_changes_what_its_mask_names_and_nothing_else(identity: Identity) -> None:
     tenant = await identity.tenant()
     child = await identity.mint(tenant.secret)
     changed = await identity.call(
         identity.keys.UpdateApiKey,
-        update(child.key.key_id, "display_name", display_name="renamed", etag=child.key.etag, scopes=INFERENCE),
+        update(
+            child.key.key_id, "display_name", display_name="renamed", etag=child.key.etag, scopes=INFERENCE
+        ),
         tenant.secret,
     )
     assert changed.key.display_name == "renamed"
@@ -115,16 +125,23 @@ async def test_an_update_changes_what_its_mask_names_and_nothing_else(identity):
     assert (refusal.code, refusal.reason) == ("ABORTED", "ETAG_STALE")
 
 
-async def test_a_mask_that_names_what_cannot_change_is_refused(identity):
+async def test_a_mask_that_names_what_cannot_change_is_refused(identity: Identity) -> None:
     tenant = await identity.tenant()
-    for paths in ((), ("key_id",), ("state",), ("nonsense",), ("display_name", "create_time"), ("display_name",)):
+    for paths in (
+        (),
+        ("key_id",),
+        ("state",),
+        ("nonsense",),
+        ("display_name", "create_time"),
+        ("display_name",),
+    ):
         refusal = await identity.refusal(
             identity.keys.UpdateApiKey, update(tenant.key_id, *paths), tenant.secret
         )
         assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "FIELD_INVALID"), paths
 
 
-async def test_a_revoked_key_stays_as_it_is(identity):
+async def test_a_revoked_key_stays_as_it_is(identity: Identity) -> None:
     tenant = await identity.tenant()
     child = await identity.mint(tenant.secret)
     request = pb.RevokeApiKeyRequest(key_id=child.key.key_id)
@@ -139,7 +156,7 @@ async def test_a_revoked_key_stays_as_it_is(identity):
     assert (refusal.code, refusal.reason) == ("FAILED_PRECONDITION", "KEY_REVOKED")
 
 
-async def test_another_tenants_key_reads_as_one_that_does_not_exist(identity):
+async def test_another_tenants_key_reads_as_one_that_does_not_exist(identity: Identity) -> None:
     one, other = await identity.tenant(), await identity.tenant()
     for method, request in (
         (identity.keys.GetApiKey, pb.GetApiKeyRequest),
@@ -163,7 +180,7 @@ async def test_another_tenants_key_reads_as_one_that_does_not_exist(identity):
     assert await identity.state(other.secret) == "VALID"
 
 
-async def test_members_manage_their_own_keys_and_see_no_others(identity):
+async def test_members_manage_their_own_keys_and_see_no_others(identity: Identity) -> None:
     tenant = await identity.tenant()
     member_id, key = await member(identity, tenant)
     own = await identity.mint(key.secret, scopes=INFERENCE)
@@ -184,7 +201,9 @@ async def test_members_manage_their_own_keys_and_see_no_others(identity):
     assert await identity.state(own.secret) == "REVOKED"
 
 
-async def test_a_workspace_admin_mints_for_plain_members_but_not_for_organization_admins(identity):
+async def test_a_workspace_admin_mints_for_plain_members_but_not_for_organization_admins(
+    identity: Identity,
+) -> None:
     tenant = await identity.tenant()
     _, manager = await member(identity, tenant, roles_pb2.WORKSPACE_ROLE_ADMIN)
     plain_id, plain = await member(identity, tenant)
@@ -202,7 +221,7 @@ async def test_a_workspace_admin_mints_for_plain_members_but_not_for_organizatio
     assert await identity.state(plain.secret) == "REVOKED"
 
 
-async def test_an_auditor_reads_all_keys_and_changes_none_but_its_own(identity):
+async def test_an_auditor_reads_all_keys_and_changes_none_but_its_own(identity: Identity) -> None:
     tenant = await identity.tenant()
     _, auditor = await member(identity, tenant, organization_role=roles_pb2.ORGANIZATION_ROLE_AUDITOR)
     listed = await identity.call(identity.keys.ListApiKeys, pb.ListApiKeysRequest(), auditor.secret)
@@ -213,7 +232,7 @@ async def test_an_auditor_reads_all_keys_and_changes_none_but_its_own(identity):
     assert (refusal.code, refusal.reason) == ("PERMISSION_DENIED", "ROLE_MISSING")
 
 
-async def test_an_owner_must_belong_to_the_workspace(identity):
+async def test_an_owner_must_belong_to_the_workspace(identity: Identity) -> None:
     tenant = await identity.tenant()
     refusal = await identity.refusal(
         identity.keys.CreateApiKey,
@@ -225,7 +244,7 @@ async def test_an_owner_must_belong_to_the_workspace(identity):
     assert (refusal.code, refusal.reason) == ("FAILED_PRECONDITION", "OWNER_NOT_MEMBER")
 
 
-async def test_a_fifth_ancestor_is_refused(identity):
+async def test_a_fifth_ancestor_is_refused(identity: Identity) -> None:
     secret = (await identity.tenant()).secret
     for _ in range(4):
         secret = (await identity.mint(secret)).secret
@@ -235,7 +254,7 @@ async def test_a_fifth_ancestor_is_refused(identity):
     assert (refusal.code, refusal.reason) == ("FAILED_PRECONDITION", "KEY_ANCESTRY_TOO_DEEP")
 
 
-async def test_an_inference_key_manages_no_keys(identity):
+async def test_an_inference_key_manages_no_keys(identity: Identity) -> None:
     tenant = await identity.tenant()
     child = await identity.mint(tenant.secret, scopes=INFERENCE)
     refusal = await identity.refusal(identity.keys.ListApiKeys, pb.ListApiKeysRequest(), child.secret)
@@ -243,7 +262,7 @@ async def test_an_inference_key_manages_no_keys(identity):
     assert refusal.metadata["scope"] == "KEYS_READ"
 
 
-async def test_a_key_that_would_be_expired_or_misshapen_is_refused(identity):
+async def test_a_key_that_would_be_expired_or_misshapen_is_refused(identity: Identity) -> None:
     tenant = await identity.tenant()
     for fields in (
         {"expire_time": identity.clock.now()},
@@ -269,7 +288,9 @@ async def test_a_key_that_would_be_expired_or_misshapen_is_refused(identity):
         assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "FIELD_INVALID"), fields
 
 
-async def test_pages_of_keys_are_whole_and_their_tokens_bound_to_caller_and_filter(identity):
+async def test_pages_of_keys_are_whole_and_their_tokens_bound_to_caller_and_filter(
+    identity: Identity,
+) -> None:
     tenant, other = await identity.tenant(), await identity.tenant()
     made = [tenant.key_id, *[(await identity.mint(tenant.secret)).key.key_id for _ in range(4)]]
     seen, token = [], ""
@@ -299,7 +320,7 @@ async def test_pages_of_keys_are_whole_and_their_tokens_bound_to_caller_and_filt
     assert len(page.keys) == 5
 
 
-async def test_platform_keys_are_for_operators_alone_and_outlive_their_maker(identity):
+async def test_platform_keys_are_for_operators_alone_and_outlive_their_maker(identity: Identity) -> None:
     created = await identity.call(
         identity.keys.CreatePlatformKey,
         pb.CreatePlatformKeyRequest(
@@ -331,7 +352,7 @@ async def test_platform_keys_are_for_operators_alone_and_outlive_their_maker(ide
     assert await identity.state(created.secret) == "VALID"
 
 
-async def test_a_mutation_is_audited_with_who_and_what_and_without_its_secret(identity):
+async def test_a_mutation_is_audited_with_who_and_what_and_without_its_secret(identity: Identity) -> None:
     tenant = await identity.tenant()
     child = await identity.mint(tenant.secret)
     listed = await identity.call(

@@ -9,6 +9,7 @@ from perron.api.identity.v1 import workspace_pb2
 from perron.chassis.errors import Unauthenticated
 from perron.chassis.passports import LIFETIME_SECONDS, UnknownKeyError, Verifier
 from perron.chassis.testing import BOTH
+from tests.contract.identity.conftest import Identity
 
 UNKNOWN = "prn_live_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
@@ -18,18 +19,20 @@ def mistyped(secret: str) -> str:
 
 
 @pytest.mark.parametrize("identity", BOTH, indirect=True)
-async def test_a_revoked_key_is_refused_at_the_next_call(identity):
+async def test_a_revoked_key_is_refused_at_the_next_call(identity: Identity) -> None:
     tenant = await identity.tenant()
     child = await identity.mint(tenant.secret)
     assert await identity.state(child.secret) == "VALID"
-    await identity.call(identity.keys.RevokeApiKey, pb.RevokeApiKeyRequest(key_id=child.key.key_id), tenant.secret)
+    await identity.call(
+        identity.keys.RevokeApiKey, pb.RevokeApiKeyRequest(key_id=child.key.key_id), tenant.secret
+    )
     assert await identity.state(child.secret) == "REVOKED"
     refusal = await identity.refusal(identity.keys.ListApiKeys, pb.ListApiKeysRequest(), child.secret)
     assert (refusal.code, refusal.reason) == ("UNAUTHENTICATED", "CREDENTIAL_INVALID")
     assert refusal.metadata["state"] == "REVOKED"
 
 
-async def test_what_is_no_key_is_malformed_and_what_was_never_given_out_unknown(identity):
+async def test_what_is_no_key_is_malformed_and_what_was_never_given_out_unknown(identity: Identity) -> None:
     from perron.chassis.credentials import with_checksum
 
     tenant = await identity.tenant()
@@ -38,7 +41,7 @@ async def test_what_is_no_key_is_malformed_and_what_was_never_given_out_unknown(
     assert await identity.state(with_checksum("live", "a" * 43)) == "UNKNOWN"
 
 
-async def test_a_key_is_refused_from_its_expiry_on(identity):
+async def test_a_key_is_refused_from_its_expiry_on(identity: Identity) -> None:
     tenant = await identity.tenant()
     child = await identity.mint(tenant.secret, expire_time=identity.clock.now() + timedelta(seconds=5))
     identity.advance(seconds=4.999)
@@ -47,7 +50,7 @@ async def test_a_key_is_refused_from_its_expiry_on(identity):
     assert await identity.state(child.secret) == "EXPIRED"
 
 
-async def test_a_required_scope_that_is_missing_is_said_with_the_principal(identity):
+async def test_a_required_scope_that_is_missing_is_said_with_the_principal(identity: Identity) -> None:
     tenant = await identity.tenant()
     child = await identity.mint(tenant.secret, scopes=[roles_pb2.SCOPE_INFERENCE])
     response = await identity.verify(
@@ -58,7 +61,7 @@ async def test_a_required_scope_that_is_missing_is_said_with_the_principal(ident
     assert not response.passport
 
 
-async def test_a_key_bound_to_networks_is_refused_elsewhere_and_nowhere(identity):
+async def test_a_key_bound_to_networks_is_refused_elsewhere_and_nowhere(identity: Identity) -> None:
     tenant = await identity.tenant()
     child = await identity.mint(tenant.secret, allowed_networks=["10.0.0.0/8", "2001:db8::/32"])
     assert await identity.state(child.secret, peer_network="10.2.3.4") == "VALID"
@@ -69,7 +72,9 @@ async def test_a_key_bound_to_networks_is_refused_elsewhere_and_nowhere(identity
     assert refusal.code == "PERMISSION_DENIED"
 
 
-async def test_removing_a_member_refuses_its_keys_and_their_children_at_the_next_call(identity):
+async def test_removing_a_member_refuses_its_keys_and_their_children_at_the_next_call(
+    identity: Identity,
+) -> None:
     tenant = await identity.tenant()
     added = await identity.call(
         identity.workspaces.AddMember,
@@ -84,15 +89,13 @@ async def test_removing_a_member_refuses_its_keys_and_their_children_at_the_next
     child = await identity.mint(key.secret)
     await identity.call(
         identity.workspaces.RemoveMember,
-        workspace_pb2.RemoveMemberRequest(
-            workspace_id=tenant.workspace_id, member_id=added.member.member_id
-        ),
+        workspace_pb2.RemoveMemberRequest(workspace_id=tenant.workspace_id, member_id=added.member.member_id),
         tenant.secret,
     )
     assert [await identity.state(each.secret) for each in (key, child)] == ["OWNER_REMOVED"] * 2
 
 
-async def test_a_passport_says_what_verify_said_and_lives_thirty_seconds(identity):
+async def test_a_passport_says_what_verify_said_and_lives_thirty_seconds(identity: Identity) -> None:
     tenant = await identity.tenant()
     child = await identity.mint(
         tenant.secret, scopes=[roles_pb2.SCOPE_INFERENCE], allowed_models=["small", "large"]
@@ -116,7 +119,7 @@ async def test_a_passport_says_what_verify_said_and_lives_thirty_seconds(identit
         Verifier(identity.clock).verify(token)
 
 
-async def test_a_passport_is_minted_only_where_wanted_and_only_for_customers(identity):
+async def test_a_passport_is_minted_only_where_wanted_and_only_for_customers(identity: Identity) -> None:
     tenant = await identity.tenant()
     assert not (await identity.verify(tenant.secret)).passport
     assert not (await identity.verify(identity.operator, want_passport=True)).passport
@@ -125,7 +128,7 @@ async def test_a_passport_is_minted_only_where_wanted_and_only_for_customers(ide
     assert service.principal.name == "admission"
 
 
-async def test_a_key_whose_models_meet_in_nothing_may_name_no_model(identity):
+async def test_a_key_whose_models_meet_in_nothing_may_name_no_model(identity: Identity) -> None:
     tenant = await identity.tenant()
     parent = await identity.mint(tenant.secret, allowed_models=["small"])
     child = await identity.mint(parent.secret, allowed_models=["small"])
@@ -139,12 +142,14 @@ async def test_a_key_whose_models_meet_in_nothing_may_name_no_model(identity):
     assert list((await identity.verify(child.secret)).principal.allowed_models) == ["!"]
 
 
-async def test_each_item_of_a_batch_is_answered_by_itself_in_its_place(identity):
+async def test_each_item_of_a_batch_is_answered_by_itself_in_its_place(identity: Identity) -> None:
     tenants = [await identity.tenant() for _ in range(3)]
     items = [pb.VerifyRequest(credential=tenants[index % 3].secret) for index in range(64)]
     items[7] = pb.VerifyRequest(credential=mistyped(tenants[0].secret))
     items[20] = pb.VerifyRequest(credential=tenants[0].secret, peer_network="not an address")
-    response = await identity.call(identity.keys.BatchVerify, pb.BatchVerifyRequest(items=items), identity.peer)
+    response = await identity.call(
+        identity.keys.BatchVerify, pb.BatchVerifyRequest(items=items), identity.peer
+    )
     assert len(response.results) == 64
     for index, result in enumerate(response.results):
         if index == 20:
@@ -156,7 +161,7 @@ async def test_each_item_of_a_batch_is_answered_by_itself_in_its_place(identity)
             assert result.response.principal.organization_id == tenants[index % 3].organization_id
 
 
-async def test_a_batch_of_none_or_of_too_many_is_refused(identity):
+async def test_a_batch_of_none_or_of_too_many_is_refused(identity: Identity) -> None:
     for count in (0, 129):
         items = [pb.VerifyRequest(credential="x") for _ in range(count)]
         refusal = await identity.refusal(
@@ -165,7 +170,7 @@ async def test_a_batch_of_none_or_of_too_many_is_refused(identity):
         assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "FIELD_INVALID")
 
 
-async def test_only_the_suites_services_may_ask_verify(identity):
+async def test_only_the_suites_services_may_ask_verify(identity: Identity) -> None:
     tenant = await identity.tenant()
     gateway = await identity.call(
         identity.keys.CreatePlatformKey,
@@ -183,7 +188,7 @@ async def test_only_the_suites_services_may_ask_verify(identity):
     assert refusal.metadata["state"] == "MALFORMED"
 
 
-async def test_a_verify_whose_form_is_wrong_is_refused(identity):
+async def test_a_verify_whose_form_is_wrong_is_refused(identity: Identity) -> None:
     for wrong in (
         pb.VerifyRequest(credential="x" * 16385),
         pb.VerifyRequest(credential="x", required_scopes=[0]),
@@ -195,7 +200,7 @@ async def test_a_verify_whose_form_is_wrong_is_refused(identity):
         assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "FIELD_INVALID")
 
 
-async def test_keys_of_a_deleted_workspace_are_refused(identity):
+async def test_keys_of_a_deleted_workspace_are_refused(identity: Identity) -> None:
     tenant = await identity.tenant()
     workspace = await identity.call(
         identity.workspaces.CreateWorkspace,

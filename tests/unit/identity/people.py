@@ -46,9 +46,13 @@ class House:
 
     def found(self, store: Store, email: str = "ada@acme.example") -> Founded:
         command = CreateOrganization("Acme", email, self.acceptances(), frozenset({"OFFERING"}), 0)
-        return self.organizations.create(store, call(Caller(CallerKind.OPERATOR, key_id="key_operator")), command)
+        return self.organizations.create(
+            store, call(Caller(CallerKind.OPERATOR, key_id="key_operator")), command
+        )
 
-    def mint(self, store: Store, founded: Founded, parent: MintedKey, grant: Grant | None = None) -> MintedKey:
+    def mint(
+        self, store: Store, founded: Founded, parent: MintedKey, grant: Grant | None = None
+    ) -> MintedKey:
         command = CreateKey("", "", "child", grant or Grant(scopes=ALL_SCOPES))
         return self.keys.create(store, call(admin(founded, parent)), command)
 
