@@ -1,6 +1,8 @@
 """The commands of `perron`, by name, and what an error of each becomes: a line on stderr and an exit code."""
 
+import importlib.metadata
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -18,6 +20,12 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage or set-up.
 """
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        output.answers.print(f"perron {importlib.metadata.version('perron')}")
+        raise typer.Exit
+
+
 def build() -> typer.Typer:
     """Puts the commands together."""
     app = typer.Typer(
@@ -28,6 +36,7 @@ def build() -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(_options)
     run, ask = "Run", "Ask"
     app.command(rich_help_panel=run)(serving.up)
     app.command(rich_help_panel=run)(serving.serve)
@@ -43,6 +52,14 @@ def build() -> typer.Typer:
     app.command(rich_help_panel=ask)(tracing.trace)
     app.command("samples", rich_help_panel=ask)(sampling.print_samples)
     return app
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """What stands before every command."""
 
 
 def run(arguments: Sequence[str]) -> int:

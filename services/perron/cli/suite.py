@@ -22,7 +22,6 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from perron.chassis.errors import SetupError
-from perron.chassis.migrations import runner
 from perron.cli import minting
 
 # In the order in which they are shown; the number is added to the first port.
@@ -107,10 +106,7 @@ class Suite:
             if not (self.folder / "keys" / name).exists():
                 write_private(self.folder / "keys" / name, secrets.token_hex(32) + "\n")
         self.endpoints = self._addresses()
-        for name in STORES:
-            if name in self._services:
-                self._progress(f"migrating {name}")
-                runner.migrate(name, self._database_url(name))
+        self._migrate()
         self._progress("starting identity")
         self._launch("identity")
         self._await_serving(("identity",))
@@ -216,6 +212,14 @@ class Suite:
         finally:
             for held in sockets.values():
                 held.close()
+
+    def _migrate(self) -> None:
+        from perron.chassis.migrations import runner  # alembic is a fifth of a second that few commands need
+
+        for name in STORES:
+            if name in self._services:
+                self._progress(f"migrating {name}")
+                runner.migrate(name, self._database_url(name))
 
     def _launch(self, service: str) -> None:
         log = self.folder / "logs" / f"{service}.log"
