@@ -76,9 +76,11 @@ class Counters:
             self.suspended = {(s.model, s.metric, s.window): s for s in stored.suspended}
 
     def move_to(self, now: Instant) -> None:
-        """Drops what no longer counts at an instant that is not before `last_us`."""
+        """Drops what no longer counts and suspensions whose time has passed, at an instant from `last_us` on."""
         for counter in self._by_key.values():
             counter.move_to(now)
+        if self.suspended:
+            self.suspended = {key: each for key, each in self.suspended.items() if each.reset_us > now.us}
 
     def counter(self, key: CounterKey) -> Counter:
         """Returns the counter of a key, an empty one where nothing was counted."""

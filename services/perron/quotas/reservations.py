@@ -60,11 +60,9 @@ class Reservations:
         batch = Charging(self._limits, now, counters, earlier, Suspensions(self._new_id))
         results: list[Admitted | PerronError] = []
         for command in commands:
-            gone = (command.organization_id, ""), (command.organization_id, command.workspace_id)
-            if buried and (gone[0] in buried or gone[1] in buried):
-                results.append(errors.not_found())
-                continue
             try:
+                if buried:
+                    _refuse_buried(command, buried)
                 results.append(batch.reserve(command))
             except PerronError as error:
                 results.append(error)
@@ -150,6 +148,12 @@ def _named_by(items: Iterable[ReserveCommand | Reservation]) -> dict[str, Counte
         named[workspace_id] = CountersKey(LimitScope.WORKSPACE, workspace_id, organization_id, workspace_id)
         named[key_id] = CountersKey(LimitScope.KEY, key_id, organization_id, workspace_id)
     return named
+
+
+def _refuse_buried(command: ReserveCommand, buried: frozenset[tuple[str, str]]) -> None:
+    organization_id = command.organization_id
+    if (organization_id, "") in buried or (organization_id, command.workspace_id) in buried:
+        raise errors.not_found()
 
 
 def _settle_refusal(

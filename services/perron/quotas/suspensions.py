@@ -26,7 +26,7 @@ class Suspensions:
         """Records that a limit of `counters` refused a call that waiting would help."""
         limit = refusal.limit
         known = counters.suspended.get(limit.key)
-        if known is not None and known.reset_us > now_us:
+        if known is not None:
             if refusal.admits_us > known.reset_us:
                 known.reset_us = refusal.admits_us
                 known.cost = max(known.cost, refusal.cost)
@@ -45,12 +45,11 @@ class Suspensions:
     def admitted(self, counters: Counters, limit: Limit, cost: int, now_us: int) -> None:
         """Closes the suspension of a limit that admitted a call, unless a costlier one opened it."""
         known = counters.suspended.get(limit.key)
-        if known is None or (cost < known.cost and now_us < known.reset_us):
+        if known is None or cost < known.cost:
             return
         del counters.suspended[limit.key]
         counters.changed = True
-        if now_us < known.reset_us:  # otherwise time has closed it, and the record says when
-            self.closed.append((now_us, known.suspension_id))
+        self.closed.append((now_us, known.suspension_id))
 
 
 def _target(counters: Counters) -> Target:
