@@ -59,6 +59,16 @@ def test_a_chapter_that_breaks_off_fails_the_demo(monkeypatch: pytest.MonkeyPatc
     assert "PEER_UNAVAILABLE" in finding["shown"]
 
 
+def test_a_defect_in_a_chapter_still_ends_in_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def chapter(_stage: Stage) -> None:
+        raise StopIteration
+
+    assert play(monkeypatch, chapter) == output.REFUSED
+    assert "1 shown, 1 failed" in capsys.readouterr().out
+
+
 def test_what_is_checked_after_the_end_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def chapter(stage: Stage) -> None:
         suite = stage.suite

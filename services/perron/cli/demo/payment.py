@@ -35,12 +35,14 @@ def reach_limit(stage: Stage, customer: Customer, recorded: Sequence[Exchange]) 
     open_now = _suspensions(customer, usage_service_pb2.Suspension.STATE_OPEN)
     stage.find(
         "1.1-rate",
-        f"suspended by {error.metadata.get('limit', 'a limit of the plan')}, "
-        f"with the time of the reset and what would lift it",
+        "suspended by the "
+        + (error.quota[0].description if error.quota else "")
+        + ", with the time of the reset and what would lift it",
         ok=error.reason == "LIMIT_REACHED"
         and error.retry_after is not None
         and error.retry_after.total_seconds() > 0
         and bool(error.metadata.get("reset_time"))
+        and bool(error.quota)
         and "upgrade" in error.metadata.get("lifted_by", "")
         and bool(open_now)
         and all(one.reset_time.seconds for one in open_now),

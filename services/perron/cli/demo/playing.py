@@ -71,6 +71,9 @@ def _play(played: Stage) -> None:
             except (RefusedError, SetupError) as unexpected:
                 reason = unexpected.error.reason if isinstance(unexpected, RefusedError) else "set-up"
                 played.find("all", f"the chapter broke off: {escape(str(unexpected))} ({reason})", ok=False)
+            except Exception as defect:  # noqa: BLE001 (whatever breaks a chapter, the table is still owed)
+                output.notes.print_exception()
+                played.find("all", f"the chapter broke off: {type(defect).__name__}", ok=False)
     finally:
         with output.notes.status("ending the services"):
             played.suite.stop()
