@@ -1,19 +1,14 @@
-"""A real OTLP collector for tests and the bench: it takes what the services export over gRPC and keeps it
-to be asked.
+"""A real OTLP collector for tests: it takes what the services export over gRPC and keeps it to be asked.
 
-    async with Collector() as collector:
-        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
-        ...
-        collector.spans_of(trace_id)
-
-`python -m tests.collector` is one that keeps nothing, for measurements: it prints its endpoint and counts
-until it is ended.
+with Collector() as collector:
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
+    ...
+    collector.spans_of(trace_id)
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,48 +39,35 @@ class CollectedSpan:
     attributes: dict[str, str] = field(hash=False)
 
 
-class Collector(
-    trace_service_pb2_grpc.TraceServiceServicer,
-    metrics_service_pb2_grpc.MetricsServiceServicer,
-    logs_service_pb2_grpc.LogsServiceServicer,
-):
-    """Listens on a free port of loopback while the `async with` block runs; with `keep=False` it only
-    counts spans.
-    """
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Listens on a free port of loopback while the `with` block runs."""
 
-    def __init__(self, *, keep: bool = True) -> None:
-        self.keep = keep
+    def __init__(self) -> None:
         self.spans: list[CollectedSpan] = []
         self.metric_names: set[str] = set()
-        self.span_count = 0
         self.raw: list[bytes] = []
         """Every message as it came over the wire, for searches of what must not be in it."""
         self.endpoint = ""
 
-    async def __aenter__(self) -> Self:
-        self._server = grpc.aio.server(options=_OPTIONS)
+    def __enter__(self) -> Self:
+        self._server = grpc.server(ThreadPoolExecutor(2), options=_OPTIONS)
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
         metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(self), self._server)
         logs_service_pb2_grpc.add_LogsServiceServicer_to_server(_Logs(self), self._server)
-        port = self._server.add_insecure_port("127.0.0.1:0")
-        await self._server.start()
-        self.endpoint = f"http://127.0.0.1:{port}"
+        self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._server.stop(0.5)
+    def __exit__(self, *_: object) -> None:
+        self._server.stop(0.5).wait()
 
-    async def Export(self, request: Any, context: Any) -> Any:
-        """Take spans."""
-        del context
+    def Export(self, request: Any, context: Any) -> Any:
+        """Takes spans."""
         for resource in request.resource_spans:
             service = _attributes(resource.resource.attributes).get("service.name", "")
             for scope in resource.scope_spans:
-                self.span_count += len(scope.spans)
-                if self.keep:
-                    self.spans.extend(_span(service, span) for span in scope.spans)
-        if self.keep:
-            self.raw.append(request.SerializeToString())
+                self.spans.extend(_span(service, span) for span in scope.spans)
+        self.raw.append(request.SerializeToString())
         return trace_service_pb2.ExportTraceServiceResponse()
 
     def spans_of(self, trace_id: str) -> list[CollectedSpan]:
@@ -94,25 +76,16 @@ class Collector(
             (span for span in self.spans if span.trace_id == trace_id), key=lambda span: span.start_ns
         )
 
-    def traces(self) -> dict[str, list[CollectedSpan]]:
-        """Every trace by its id."""
-        found: dict[str, list[CollectedSpan]] = defaultdict(list)
-        for span in self.spans:
-            found[span.trace_id].append(span)
-        return dict(found)
-
 
 class _Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
-    async def Export(self, request: Any, context: Any) -> Any:
-        del context
+    def Export(self, request: Any, context: Any) -> Any:
         for resource in request.resource_metrics:
             for scope in resource.scope_metrics:
                 self._collector.metric_names.update(metric.name for metric in scope.metrics)
-        if self._collector.keep:
-            self._collector.raw.append(request.SerializeToString())
+        self._collector.raw.append(request.SerializeToString())
         return metrics_service_pb2.ExportMetricsServiceResponse()
 
 
@@ -120,10 +93,8 @@ class _Logs(logs_service_pb2_grpc.LogsServiceServicer):
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
-    async def Export(self, request: Any, context: Any) -> Any:
-        del context
-        if self._collector.keep:
-            self._collector.raw.append(request.SerializeToString())
+    def Export(self, request: Any, context: Any) -> Any:
+        self._collector.raw.append(request.SerializeToString())
         return logs_service_pb2.ExportLogsServiceResponse()
 
 
@@ -151,13 +122,3 @@ def _span(service: str, span: Any) -> CollectedSpan:
 
 def _attributes(pairs: Any) -> dict[str, str]:
     return {pair.key: pair.value.string_value or str(pair.value.int_value) for pair in pairs}
-
-
-async def _count() -> None:
-    async with Collector(keep=False) as collector:
-        print(collector.endpoint, flush=True)
-        await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(_count())
