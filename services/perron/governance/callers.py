@@ -3,8 +3,9 @@
 What is another tenant's answers in the same words as what does not exist.
 """
 
-from perron.chassis.errors import InvalidArgument, NotFound
+from perron.chassis.errors import InvalidArgument
 from perron.chassis.interceptors.access import Caller, CallerKind
+from perron.governance.errors import missing
 
 
 def organization_of(caller: Caller, named: str, *, thing: str) -> str:
@@ -34,8 +35,3 @@ def workspace_of(caller: Caller, named: str, *, thing: str) -> str:
     if not named:
         raise InvalidArgument("FIELD_INVALID", "name the workspace", field="workspace_id")
     return named
-
-
-def missing(thing: str) -> NotFound:
-    """Returns the refusal for what does not exist, or is another tenant's."""
-    return NotFound("RESOURCE_NOT_FOUND", f"the {thing} does not exist")

@@ -14,8 +14,9 @@ from perron.chassis.ids import to_bytes
 from perron.chassis.interceptors.access import current_call
 from perron.chassis.paging import Pages
 from perron.governance import batches, convert, explanations
-from perron.governance.callers import missing, organization_of
+from perron.governance.callers import organization_of
 from perron.governance.decisions import Decisions
+from perron.governance.errors import missing
 from perron.governance.model import DecideCommand, Decision
 from perron.governance.store import Store, key_of
 from perron.governance.terms import Rulebook

@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Final
 
-from perron.chassis.errors import InvalidArgument, PerronError
-from perron.governance.callers import missing
+from perron.chassis.errors import PerronError
 from perron.governance.directives import combined
+from perron.governance.errors import missing, request_id_reused
 from perron.governance.model import DataKind, DecideCommand, Decision, Directives, Ruling
 from perron.governance.outcomes import is_kept
 from perron.governance.rulings import Rulings
@@ -163,11 +163,7 @@ def _replayed(
         elif _asks_for(command, stored[key]):
             replayed.append(stored[key])
         else:
-            replayed.append(
-                InvalidArgument(
-                    "REQUEST_ID_REUSED", "the request_id was used with another request", field="request_id"
-                )
-            )
+            replayed.append(request_id_reused())
     return replayed
 
 

@@ -11,7 +11,8 @@ from typing import Final
 from perron.chassis.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from perron.chassis.ids import from_bytes
 from perron.chassis.interceptors.access import Call, Caller, CallerKind
-from perron.governance.callers import missing, workspace_of
+from perron.governance.callers import workspace_of
+from perron.governance.errors import missing
 from perron.governance.model import Outcome, Purpose, Record, Standing
 from perron.governance.record_store import RecordStore
 from perron.governance.records import Records

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from sqlalchemy import Row, bindparam, delete, select, text, tuple_, update
 
-from perron.governance.callers import missing
+from perron.governance.errors import missing
 from perron.governance.model import Record, Ruling, SealedContent
-from perron.governance.store import Key, Store, key_of
+from perron.governance.store import Key, Store, chosen, key_of
 from perron.governance.tables import epochs, records
 
 _INSERT_EPOCH: Final = text(
@@ -61,11 +61,10 @@ class RecordStore(Store):
 
     def existing(self, keys: Collection[Key]) -> frozenset[Key]:
         """Returns which of these have a record, readable or not."""
-        rows = self.tx.execute(
-            select(records.c.organization, records.c.id).where(
-                tuple_(records.c.organization, records.c.id).in_(list(keys))
-            )
-        )
+        if not keys:
+            return frozenset()
+        found = select(records.c.organization, records.c.id)
+        rows = self.tx.execute(chosen(found, records, keys))
         return frozenset((bytes(row.organization), bytes(row.id)) for row in rows)
 
     def insert_records(self, made: Sequence[SealedRecord]) -> None:
@@ -154,13 +153,12 @@ class RecordStore(Store):
         return list(self.tx.execute(select(epochs.c.id).where(epochs.c.state == state)).scalars())
 
     def delete_records_of(self, epoch: str, rows_max: int) -> int:
-        """Deletes up to `rows_max` records of an epoch; returns how many."""
-        keys = self.tx.execute(
-            select(records.c.organization, records.c.id).where(records.c.epoch_id == epoch).limit(rows_max)
-        ).all()
+        """Deletes up to `rows_max` records of an epoch, all of one organization; returns how many."""
+        some = select(records.c.organization, records.c.id).where(records.c.epoch_id == epoch)
+        keys = self.tx.execute(some.limit(rows_max)).all()
         if keys:
-            chosen = [(bytes(key.organization), bytes(key.id)) for key in keys]
-            self.tx.execute(delete(records).where(tuple_(records.c.organization, records.c.id).in_(chosen)))
+            own = records.c.organization == keys[0].organization
+            self.tx.execute(delete(records).where(own, records.c.id.in_([key.id for key in keys])))
         return len(keys)
 
     def end_epoch(self, epoch: str) -> None:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from perron.chassis.errors import FailedPrecondition, PerronError
-from perron.governance.callers import missing
 from perron.governance.directives import combined
+from perron.governance.errors import missing
 from perron.governance.model import (
     AppliedClause,
     ClauseReason,

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, func, select, text, update
 
-from perron.governance.callers import missing
+from perron.governance.errors import missing
 from perron.governance.model import Directives, ExistingRecords, RequestState, ZeroRetentionRequest
 from perron.governance.store import Store
 from perron.governance.tables import epochs, records, zero_retention_requests

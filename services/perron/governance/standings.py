@@ -9,7 +9,7 @@ from perron.api.identity.v1 import organization_pb2, organization_pb2_grpc
 from perron.chassis import status
 from perron.chassis.channels import Peer
 from perron.chassis.errors import NotFound
-from perron.governance.callers import missing
+from perron.governance.errors import missing
 from perron.governance.model import Standing, TermsClass
 
 _ITEMS_MAX: Final = 128

@@ -79,6 +79,8 @@ class Vault:
 
 def read_root_key(path: str) -> bytes:
     """Reads the root key: a file of 32 bytes, or of their 64 hexadecimal digits. Raises SetupError."""
+    if not path:
+        raise SetupError("PERRON_GOVERNANCE_ROOT_KEY_FILE: no file is named")
     try:
         content = Path(path).read_bytes()
     except OSError as error:

@@ -1,4 +1,3 @@
-# ruff: noqa: N802 (the contract names the methods of a fake)
 """Governance on a real channel, beside an identity that says whatever a test makes true."""
 
 import asyncio
@@ -105,7 +104,7 @@ class Identity(
         self.tenants: dict[str, Tenant] = {}
         self.reachable = True
         self.events: asyncio.Queue[event_service_pb2.Event] = asyncio.Queue()
-        self.watched = 0
+        self.consumed = asyncio.Event()
 
     async def BatchVerify(self, request: Any, context: Any) -> Any:
         unknown = api_key_pb2.VerifyResponse(state=api_key_pb2.KEY_STATE_UNKNOWN)
@@ -131,7 +130,7 @@ class Identity(
             yield event_service_pb2.WatchResponse(generation="g", events=[event])
 
     async def Acknowledge(self, request: Any, context: Any) -> Any:
-        self.watched = request.cursor.number
+        self.consumed.set()
         return event_service_pb2.AcknowledgeResponse()
 
     def _standing(self, workspace_id: str) -> organization_pb2.GetStandingResult:
