@@ -7,16 +7,18 @@ the content was swept.
 """
 
 import hashlib
+import json
 from collections.abc import Collection
 from typing import Final
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from perron.chassis.database import Transaction
 from perron.chassis.errors import NotFound
-from perron.chassis.tables import OWN
 
-_TOMBSTONES: Final = OWN.tombstones
+# Text, because every hot batch asks: building the query costs SQLAlchemy ten times what running it costs.
+_BURIED: Final = "SELECT organization_id, workspace_id FROM tombstones WHERE organization_id "
+_AMONG: Final = "IN (SELECT value FROM json_each(?))"
 _SHARE: Final = text(
     "SELECT count(pg_advisory_xact_lock_shared(key)) FROM unnest(CAST(:keys AS bigint[])) AS key"
 )
@@ -43,12 +45,10 @@ def buried(tx: Transaction, organization_ids: Collection[str]) -> frozenset[tupl
     if tx.dialect == "postgresql":
         # Sorted, so that two batches never wait for each other crosswise; count() so that it is one row.
         tx.execute(_SHARE, {"keys": sorted(map(_lock_key, wanted))})
-    rows = tx.execute(
-        select(_TOMBSTONES.c.organization_id, _TOMBSTONES.c.workspace_id).where(
-            _TOMBSTONES.c.organization_id.in_(wanted)
-        )
-    )
-    return frozenset((row.organization_id, row.workspace_id) for row in rows)
+        rows = tx.driver_execute(_BURIED + "= ANY(%s)", (wanted,))
+    else:
+        rows = tx.driver_execute(_BURIED + _AMONG, (json.dumps(wanted),))
+    return frozenset((row[0], row[1]) for row in rows)
 
 
 def bury(tx: Transaction, *, organization_id: str, workspace_id: str = "") -> None:

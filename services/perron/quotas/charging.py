@@ -61,7 +61,7 @@ class Charging:
             raise self._refusal(refusals, record=not command.check_only)
         if command.check_only:
             return Admitted(b"", 0, _statuses(charges))
-        bits = self._charge(charges, command.tier)
+        bits, statuses = self._charge(charges, command.tier)
         reservation = Reservation(
             command.reservation_id,
             command.organization_id,
@@ -79,7 +79,7 @@ class Charging:
         (self.made if earlier is None else self.made_anew)[reservation.id] = reservation
         if command.repeatable:
             self._earlier[reservation.id] = reservation
-        return Admitted(reservation.id, reservation.expire_us, _statuses(charges))
+        return Admitted(reservation.id, self._now.us + command.ttl_us, statuses)
 
     def _compare(self, command: ReserveCommand) -> tuple[list[_Charge], list[_Charge]]:
         """Returns every limit that binds the call, and those of them that refuse it."""
@@ -97,10 +97,11 @@ class Charging:
                     refusals.append(charge)
         return charges, refusals
 
-    def _charge(self, charges: list[_Charge], tier: str) -> int:
-        """Charges every limit; returns the bits of the counters charged."""
+    def _charge(self, charges: list[_Charge], tier: str) -> tuple[int, list[LimitStatus]]:
+        """Charges every limit; returns the bits of the counters charged, and where each limit stands then."""
         buckets = self._now.buckets
         bits = 0
+        statuses = []
         for counters, limit, counter, cost in charges:
             counter.charge(buckets[counter.window], cost)
             bits |= limit.charge_bit
@@ -108,7 +109,8 @@ class Charging:
             counters.tier = tier
             if counters.suspended:
                 self.suspensions.admitted(counters, limit, cost, self._now.us)
-        return bits
+            statuses.append(LimitStatus(limit, counter.total, counter.returns_us()))
+        return bits, statuses
 
     def _refusal(self, refused: list[_Charge], *, record: bool) -> PerronError:
         refusals = []

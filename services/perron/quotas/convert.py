@@ -107,7 +107,8 @@ def write_admitted(admitted: Admitted, response: quota_service_pb2.ReserveRespon
         # Adding and copying costs a quarter of what building each from its parts does.
         message = add()
         message.CopyFrom(_unused(limit, reset_us))
-        message.remaining = max(limit.amount - used, 0)
+        if used < limit.amount:
+            message.remaining = limit.amount - used
 
 
 def reserve_results(outcomes: Iterable[Admitted | PerronError]) -> quota_service_pb2.BatchReserveResponse:

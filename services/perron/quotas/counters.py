@@ -76,7 +76,7 @@ class Counters:
             self.suspended = {(s.model, s.metric, s.window): s for s in stored.suspended}
 
     def move_to(self, now: Instant) -> None:
-        """Drops what no longer counts and suspensions whose time has passed, at an instant from `last_us` on."""
+        """Drops what no longer counts, and what time has closed, at an instant from `last_us` on."""
         for counter in self._by_key.values():
             counter.move_to(now)
         if self.suspended:
