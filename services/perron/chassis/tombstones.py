@@ -9,7 +9,7 @@ the content was swept.
 import hashlib
 import json
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import text
 
@@ -42,13 +42,14 @@ def buried(tx: Transaction, organization_ids: Collection[str]) -> frozenset[tupl
     A pair with an empty workspace stands for the whole organization.
     """
     wanted = sorted(set(organization_ids))
+    rows: Any
     if tx.dialect == "postgresql":
         # Sorted, so that two batches never wait for each other crosswise; count() so that it is one row.
         tx.execute(_SHARE, {"keys": sorted(map(_lock_key, wanted))})
         rows = tx.driver_execute(_BURIED + "= ANY(%s)", (wanted,))
     else:
         rows = tx.driver_execute(_BURIED + _AMONG, (json.dumps(wanted),))
-    return frozenset((row[0], row[1]) for row in rows)
+    return frozenset((organization_id, workspace_id) for organization_id, workspace_id in rows)
 
 
 def bury(tx: Transaction, *, organization_id: str, workspace_id: str = "") -> None:
