@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from perron.chassis.errors import SetupError
-from perron.cli.suite import SERVICES, Suite
+from perron.chassis.testing import postgresql_database
+from perron.cli.suite import SERVICES, STORES, Suite
 from tests.suite.command import environment, perron
 
 
@@ -118,6 +119,32 @@ def test_a_service_that_dies_ends_up_with_its_last_words(tmp_path: Path) -> None
         assert process.returncode == 1
         assert "quotas ended with status -9" in notes
         assert not any(map(alive, announced["pids"].values()))
+
+
+def test_the_suite_runs_on_postgresql_migrated_by_itself(tmp_path: Path) -> None:
+    stores = {
+        f"PERRON_{name.upper()}_DATABASE_URL": postgresql_database(f"perron_up_{tmp_path.name[-20:]}_{name}")
+        for name in STORES
+    }
+    with Suite(tmp_path, environment=stores) as own:
+        folder = str(own.folder)
+        created = perron(
+            "orgs",
+            "create",
+            "Acme",
+            "--email",
+            "a@acme.example",
+            "--accept-terms",
+            "--print-key",
+            PERRON_VAR=folder,
+        )
+        key = created.answer.strip()
+        admitted = perron("admit", "Where am I?", "--json", PERRON_VAR=folder, PERRON_API_KEY=key)
+        assert admitted.status == 0, admitted.notes
+        assert admitted.parsed["completed"]["recorded"] is True
+        drawn = perron("trace", "last", PERRON_VAR=folder)
+        assert "postgresql write" in drawn.answer
+    assert not list(tmp_path.glob("*.sqlite"))
 
 
 def test_a_killed_service_comes_back_where_it_was(tmp_path: Path) -> None:
