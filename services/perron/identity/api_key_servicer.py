@@ -15,6 +15,7 @@ from perron.chassis.passports import Signer
 from perron.identity import convert
 from perron.identity.answers import Answers
 from perron.identity.keys import Keys
+from perron.identity.model import Verdict, VerifyItem
 from perron.identity.store import Store
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -112,16 +113,16 @@ class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
 
     async def BatchVerify(self, request: pb.BatchVerifyRequest, context: Context) -> pb.BatchVerifyResponse:
         """Says who stands behind each of many credentials."""
-        results: list[pb.VerifyResult | None] = []
-        items = []
-        for asked in request.items:
-            error = check(asked)
-            if error is None:
-                items.append(convert.verify_item(asked))
-            results.append(None if error is None else convert.verify_result(error, ""))
-        verdicts = zip(items, await self._answers.many(items), strict=True)
+        faults = [check(asked) for asked in request.items]
+        items = [
+            convert.verify_item(asked)
+            for asked, fault in zip(request.items, faults, strict=True)
+            if fault is None
+        ]
+        verdicts = await self._answers.many(items)
+        results = iter(map(self._result, items, verdicts))
         return pb.BatchVerifyResponse(
-            results=[self._result(*next(verdicts)) if result is None else result for result in results]
+            results=[next(results) if fault is None else convert.verify_result(fault) for fault in faults]
         )
 
     async def GetSigningKeys(
@@ -130,6 +131,7 @@ class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
         """Returns the public keys of passports."""
         return pb.GetSigningKeysResponse(keys=convert.signing_keys(self._signer.keys))
 
-    def _result(self, item: Any, verdict: Any) -> pb.VerifyResult:
-        passport = "" if isinstance(verdict, PerronError) else self._answers.passport(item, verdict)
-        return convert.verify_result(verdict, passport)
+    def _result(self, item: VerifyItem, verdict: Verdict | PerronError) -> pb.VerifyResult:
+        if not item.want_passport or isinstance(verdict, PerronError):
+            return convert.verify_result(verdict)
+        return convert.verify_result(verdict, self._answers.passport(item, verdict))

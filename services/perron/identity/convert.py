@@ -48,7 +48,7 @@ def verify_response(verdict: Verdict, passport: str) -> key_pb.VerifyResponse:
     return response
 
 
-def verify_result(verdict: Verdict | PerronError, passport: str) -> key_pb.VerifyResult:
+def verify_result(verdict: Verdict | PerronError, passport: str = "") -> key_pb.VerifyResult:
     """Writes one answer of BatchVerify; without passport it is one message for each principal and state."""
     if isinstance(verdict, PerronError):
         return key_pb.VerifyResult(error=to_status(verdict))

@@ -183,7 +183,7 @@ def models_on_the_wire(grant: Grant) -> tuple[str, ...]:
 
 def _line(facts: KeyFacts, elders: dict[str, KeyFacts]) -> tuple[KeyFacts, ...]:
     # An ancestor that is missing makes the line shorter than the key says; `_refusal` notices.
-    return tuple(elders[ancestor] for ancestor in facts.ancestors if ancestor in elders)
+    return tuple(filter(None, map(elders.get, facts.ancestors)))
 
 
 def _refusal(facts: KeyFacts, line: tuple[KeyFacts, ...]) -> KeyState | None:
