@@ -8,7 +8,7 @@ from sqlalchemy import Row, bindparam, delete, select, text, tuple_, update
 
 from perron.governance.errors import missing
 from perron.governance.model import Record, Ruling, SealedContent
-from perron.governance.store import Key, Store, chosen, key_of
+from perron.governance.store import Key, Store, key_of
 from perron.governance.tables import epochs, records
 
 _INSERT_EPOCH: Final = text(
@@ -29,7 +29,7 @@ _INSERT_RECORD: Final = text(
     "ON CONFLICT DO NOTHING"
 )
 _OPEN_EPOCHS: Final = select(epochs).where(
-    epochs.c.state == "OPEN",
+    text("state = 'OPEN'"),  # spelt out, or the index of open epochs is not used
     epochs.c.workspace_id.in_(bindparam("workspaces", expanding=True)),
     epochs.c.due_day.in_(bindparam("days", expanding=True)),
 )
@@ -63,8 +63,7 @@ class RecordStore(Store):
         """Returns which of these have a record, readable or not."""
         if not keys:
             return frozenset()
-        found = select(records.c.organization, records.c.id)
-        rows = self.tx.execute(chosen(found, records, keys))
+        rows = self.with_keys("found.organization, found.id", "records", keys)
         return frozenset((bytes(row.organization), bytes(row.id)) for row in rows)
 
     def insert_records(self, made: Sequence[SealedRecord]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import LargeBinary, Row, Select, Table, bindparam, column, func, select, text, tuple_, values
+from sqlalchemy import Row, bindparam, func, select, text, tuple_
 
 from perron.chassis import tombstones
 from perron.chassis.ids import from_bytes, to_bytes
@@ -45,6 +45,7 @@ _DIRECTIVES: Final = select(directives).where(
     directives.c.organization_id.in_(bindparam("organizations", expanding=True)),
     directives.c.workspace_id.in_(bindparam("workspaces", expanding=True)),
 )
+_DECISION_COLUMNS: Final = ", ".join(f"found.{column.name}" for column in decisions.c)
 _PUT_DIRECTIVES: Final = text(
     "INSERT INTO directives "
     "(organization_id, workspace_id, zero_retention, training_preference, watermark_time, update_time) "
@@ -150,7 +151,7 @@ class Store(Mutations):
         """Returns the decisions that exist among these."""
         if not keys:
             return {}
-        rows = self.tx.execute(chosen(select(decisions), decisions, keys)).all()
+        rows = self.with_keys(_DECISION_COLUMNS, "decisions", keys)
         ruled = self.rulings({row.ruling for row in rows})
         return {(bytes(row.organization), bytes(row.id)): _decision(row, ruled) for row in rows}
 
@@ -171,21 +172,23 @@ class Store(Mutations):
         """Returns how many decisions there are."""
         return int(self.tx.execute(select(func.count()).select_from(decisions)).scalar_one())
 
+    def with_keys(self, columns: str, table: str, keys: Collection[Key]) -> Sequence[Row[Any]]:
+        """Returns columns of the rows with these keys.
+
+        By a join, since SQLite answers `(organization, id) IN (…)` by reading the whole table; as text,
+        since SQLAlchemy compiles VALUES anew each time.
+        """
+        place = "(?, ?)" if self.tx.dialect == "sqlite" else "(%s, %s)"
+        return self.tx.driver_execute(
+            f"WITH wanted (organization, id) AS (VALUES {', '.join([place] * len(keys))}) "  # noqa: S608 (names of ours)
+            f"SELECT {columns} FROM wanted JOIN {table} AS found "
+            "ON found.organization = wanted.organization AND found.id = wanted.id",
+            tuple(part for key in keys for part in key),
+        ).all()
+
     def _ruling_numbers(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         rows = self.tx.execute(_RULING_NUMBERS, {"digests": digests})
         return {bytes(row.digest): row.number for row in rows}
-
-
-def chosen(statement: Select[Any], table: Table, keys: Collection[Key]) -> Select[Any]:
-    """Narrows a statement to the rows with these keys.
-
-    By a join, since SQLite answers `(organization, id) IN (…)` by reading the whole table.
-    """
-    wanted = (
-        values(column("organization", LargeBinary), column("id", LargeBinary)).data(list(keys)).cte("wanted")
-    )
-    fits = (table.c.organization == wanted.c.organization) & (table.c.id == wanted.c.id)
-    return statement.select_from(wanted).join(table, fits)
 
 
 def key_of(organization_id: str, identifier: bytes) -> Key:
