@@ -1,7 +1,6 @@
 """AdmissionService over gRPC."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from perron.admission import convert
@@ -19,7 +18,6 @@ from perron.api.admission.v1.admission_service_pb2 import (
     CompleteResponse,
 )
 from perron.api.admission.v1.admission_service_pb2_grpc import AdmissionServiceServicer
-from perron.chassis import telemetry
 from perron.chassis.errors import PerronError
 from perron.chassis.interceptors import access, validation
 
@@ -35,21 +33,23 @@ class AdmissionServicer(AdmissionServiceServicer):
 
     async def Admit(self, request: AdmitRequest, context: object) -> AdmitResponse:
         """Admits one inference."""
-        return await self._admissions.admit(_gateway_key_id(), request)
+        (answer,) = await self._admissions.admit(_gateway_key_id(), (request,))
+        return _raised(answer)
 
     async def BatchAdmit(self, request: BatchAdmitRequest, context: object) -> BatchAdmitResponse:
         """Admits many inferences, each by itself."""
-        outcomes = await _each(request.items, self._admissions.admit)
-        return BatchAdmitResponse(results=map(convert.admit_result, outcomes))
+        answers = await _each(request.items, self._admissions.admit)
+        return BatchAdmitResponse(results=map(convert.admit_result, answers))
 
     async def Complete(self, request: CompleteRequest, context: object) -> CompleteResponse:
         """Completes one admission."""
-        return await self._admissions.complete(_gateway_key_id(), request)
+        (answer,) = await self._admissions.complete(_gateway_key_id(), (request,))
+        return _raised(answer)
 
     async def BatchComplete(self, request: BatchCompleteRequest, context: object) -> BatchCompleteResponse:
         """Completes many admissions, each by itself."""
-        outcomes = await _each(request.items, self._admissions.complete)
-        return BatchCompleteResponse(results=map(convert.complete_result, outcomes))
+        answers = await _each(request.items, self._admissions.complete)
+        return BatchCompleteResponse(results=map(convert.complete_result, answers))
 
     async def Abort(self, request: AbortRequest, context: object) -> AbortResponse:
         """Gives one admission back."""
@@ -58,26 +58,22 @@ class AdmissionServicer(AdmissionServiceServicer):
 
 
 async def _each(
-    items: Iterable[Item], act: Callable[[str, Item], Awaitable[Answer]]
+    items: Sequence[Item], act: Callable[[str, Sequence[Item]], Awaitable[list[Answer | PerronError]]]
 ) -> list[Answer | PerronError]:
-    """Acts on the items at once, each in its own trace; they meet again in the batches towards the others."""
-    call = access.current_call()
+    """Acts on the items whose form is right; the others are told what is wrong with theirs."""
+    faults = [validation.check(item) for item in items]
+    answers = iter(
+        await act(
+            _gateway_key_id(), [item for item, fault in zip(items, faults, strict=True) if fault is None]
+        )
+    )
+    return [next(answers) if fault is None else fault for fault in faults]
 
-    async def one(item: Item) -> Answer | PerronError:
-        error = validation.check(item)
-        if error is not None:
-            return error
-        try:
-            if not telemetry.is_sampled(item.trace_parent):
-                return await act(call.caller.key_id, item)
-            with telemetry.server_scope(call.method, item.trace_parent):
-                return await act(call.caller.key_id, item)
-        except PerronError as refused:
-            return refused
-        except Exception as defect:  # noqa: BLE001 (a defect met by one item must not answer for the others)
-            return telemetry.defect(defect, call.method)
 
-    return await asyncio.gather(*map(one, items))
+def _raised(answer: Answer | PerronError) -> Answer:
+    if isinstance(answer, PerronError):
+        raise answer
+    return answer
 
 
 def _gateway_key_id() -> str:

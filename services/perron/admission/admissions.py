@@ -1,31 +1,40 @@
 """The order of the questions: who, how much, what for; and in the end, what was used and what is kept.
 
-A refusal at any question leaves no trace of the ones before it. What a newcomer gets wrong: from the moment
-something may have been reserved, the admission belongs to the service and not to the caller. A caller that
-goes away cannot leave half of it behind.
+Exchanges that arrive at the same time are asked about together, one batch after the other: four services pay
+for a message once where they would pay for each call. A refusal at any question leaves no trace of the ones
+before it.
+
+What a newcomer gets wrong: the questions belong to the service and not to the caller. A caller that goes away
+in between cannot leave half an admission behind: what was reserved for it is given back by whoever sees it
+last.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final
+import hashlib
+from collections.abc import Sequence
+from typing import Final
 
 from perron.admission import children, convert, errors
 from perron.admission.admission_ids import AdmissionIds
 from perron.admission.base_models import BaseModels
-from perron.admission.peers import Peers
+from perron.admission.exchanges import Asking, Completion
+from perron.admission.peers import Asked, Peers
 from perron.api.admission.v1.admission_service_pb2 import (
     AdmitRequest,
     AdmitResponse,
     CompleteRequest,
     CompleteResponse,
 )
-from perron.api.identity.v1.api_key_pb2 import KEY_STATE_VALID
-from perron.api.identity.v1.principal_pb2 import PRINCIPAL_KIND_CUSTOMER, Principal
+from perron.api.identity.v1.api_key_pb2 import KEY_STATE_VALID, VerifyResponse
+from perron.api.identity.v1.principal_pb2 import PRINCIPAL_KIND_CUSTOMER
 from perron.chassis import credentials, telemetry
+from perron.chassis.batcher import Batcher
 from perron.chassis.errors import PerronError
 from perron.chassis.interceptors import deadline
 
 _RELEASE_SECONDS: Final = 5.0
+_WAITING_MAX: Final = 2048
+_CONTENT_BYTES_MAX: Final = 2 * 1024 * 1024
 
 _log = telemetry.logger("admission")
 
@@ -37,48 +46,59 @@ class Admissions:
         self._peers = peers
         self._admission_ids = admission_ids
         self._base_models = base_models
-        self._running: set[asyncio.Task[Any]] = set()
-
-    async def admit(self, gateway_key_id: str, ask: AdmitRequest) -> AdmitResponse:
-        """Admits one inference or raises why not."""
-        if not credentials.is_well_formed(ask.credential):
-            raise errors.key_refused("MALFORMED")  # a typo costs nobody a query
-        verified = await self._peers.verify.submit(convert.verify_request(ask))
-        if verified.state != KEY_STATE_VALID:
-            raise errors.key_refused(convert.key_state(verified.state))
-        if verified.principal.kind != PRINCIPAL_KIND_CUSTOMER:
-            raise errors.not_a_customer()
-        model = self._base_models.effective(ask.model, verified.principal.allowed_models)
-        admitting = self._own(
-            self._reserve_and_decide(gateway_key_id, ask, verified.principal, verified.passport, model)
+        self._running: set[asyncio.Task[None]] = set()
+        self._askings: Batcher[Asking, AdmitResponse] = Batcher(
+            self._admit,
+            name="admission.admit",
+            tenant=_credential_digest,
+            trace_parent=_trace_parent,
+            queue_max=_WAITING_MAX,
         )
-        try:
-            return await asyncio.shield(admitting)
-        except asyncio.CancelledError:
-            # With a request id the gateway may come back for this very admission; else the ttl closes it.
-            if not ask.request_id:
-                self._own(self._undo(admitting, gateway_key_id))
-            raise
+        self._completions: Batcher[Completion, CompleteResponse] = Batcher(
+            self._complete,
+            name="admission.complete",
+            tenant=_organization,
+            trace_parent=_trace_parent,
+            weigh=_content_bytes,
+            max_bytes=_CONTENT_BYTES_MAX,
+            queue_max=_WAITING_MAX,
+        )
 
-    async def complete(self, gateway_key_id: str, request: CompleteRequest) -> CompleteResponse:
-        """Settles an admission and has its content recorded where allowed; raises what stands in the way."""
-        admitted = self._admission_ids.open(request.admission_id, gateway_key_id)
-        settled = await self._peers.settle.submit(convert.settle_request(admitted, request.tokens))
-        response = CompleteResponse(settled_tokens=settled.tokens)
-        if not (request.content.input or request.content.output):
-            response.omission = CompleteResponse.OMISSION_NO_CONTENT
-        elif not admitted.keep_content:
-            response.omission = CompleteResponse.OMISSION_NOT_TO_BE_KEPT
-        elif not self._admission_ids.takes_content(admitted):
-            response.omission = CompleteResponse.OMISSION_TOO_LATE
-        else:
-            put = await self._peers.put.submit(convert.put_request(admitted, request))
-            response.recorded = put.recorded
-            response.record_id = put.record_id
-            if not put.recorded:
-                response.omission = CompleteResponse.OMISSION_DISCARDED
-                response.discard_reason = put.reason
-        return response
+    async def admit(
+        self, gateway_key_id: str, asks: Sequence[AdmitRequest]
+    ) -> list[AdmitResponse | PerronError]:
+        """Admits inferences, each by itself."""
+        askings = [Asking(gateway_key_id, ask, _sampled(ask.trace_parent)) for ask in asks]
+        # A typo costs nobody a query.
+        formed = [asking for asking in askings if credentials.is_well_formed(asking.ask.credential)]
+        try:
+            answers = await self._askings.submit_many(formed)
+        except asyncio.CancelledError:
+            for asking in formed:
+                asking.is_abandoned = True
+                self._give_back(asking)
+            raise
+        if len(formed) == len(askings):
+            return answers
+        answered = dict(zip(map(id, formed), answers, strict=True))
+        return [answered.get(id(asking)) or errors.key_refused("MALFORMED") for asking in askings]
+
+    async def complete(
+        self, gateway_key_id: str, requests: Sequence[CompleteRequest]
+    ) -> list[CompleteResponse | PerronError]:
+        """Settles admissions and has their content recorded where allowed, each by itself."""
+        outcomes: list[CompleteResponse | PerronError | None] = []
+        completions = []
+        for request in requests:
+            try:
+                admitted = self._admission_ids.open(request.admission_id, gateway_key_id)
+            except PerronError as error:
+                outcomes.append(error)
+            else:
+                outcomes.append(None)
+                completions.append(Completion(admitted, request, _sampled(request.trace_parent)))
+        answered = iter(await self._completions.submit_many(completions))
+        return [next(answered) if outcome is None else outcome for outcome in outcomes]
 
     async def abort(self, gateway_key_id: str, admission_id: str) -> None:
         """Gives back what an admission reserved, or raises what stands in the way."""
@@ -86,41 +106,124 @@ class Admissions:
         await self._peers.release(convert.release_request(admitted.organization_id, admitted.reservation_id))
 
     async def aclose(self) -> None:
-        """Returns when nothing that was begun is left half done."""
+        """Answers what waits, takes nothing new, and returns when nothing that was begun is half done."""
+        await self._askings.aclose()
+        await self._completions.aclose()
         while self._running:
             await asyncio.wait(self._running)
 
-    async def _reserve_and_decide(
-        self,
-        gateway_key_id: str,
-        ask: AdmitRequest,
-        principal: Principal,
-        passport: str,
-        model: str,
-    ) -> AdmitResponse:
-        organization_id = principal.organization_id
-        reserve_id = children.child_id(gateway_key_id, organization_id, ask.request_id, "reserve")
-        reserved = await self._peers.reserve(
-            organization_id, passport, convert.reserve_item(ask, model, reserve_id)
-        )
-        decide_id = children.child_id(gateway_key_id, organization_id, ask.request_id, "decide")
+    async def _admit(self, batch: Sequence[Asking]) -> list[AdmitResponse | PerronError]:
         try:
-            decided = await self._peers.decide(
-                organization_id, passport, convert.decide_item(ask, reserved, decide_id)
-            )
-        except BaseException:
-            await self._release(organization_id, reserved.reservation_id)
-            raise
-        admitted = convert.admission(gateway_key_id, principal, model, reserved, decided)
-        return convert.admit_response(self._admission_ids.seal(admitted), admitted, reserved, decided)
+            await self._verify(batch)
+            await self._reserve([asking for asking in batch if asking.is_open])
+            await self._decide([asking for asking in batch if asking.is_open])
+        finally:  # also where the batch's time ran out on the way
+            releases = [release for asking in batch if (release := self._give_back(asking))]
+        if releases:  # before anybody is told to come back, so that nobody meets a reservation that is going
+            await asyncio.wait(releases)
+        return [asking.answer() for asking in batch]
 
-    async def _undo(self, admitting: asyncio.Task[AdmitResponse], gateway_key_id: str) -> None:
-        try:
-            response = await admitting
-        except PerronError:
-            return  # refused after all: nothing is reserved
-        admitted = self._admission_ids.open(response.admission_id, gateway_key_id)
-        await self._release(admitted.organization_id, admitted.reservation_id)
+    async def _verify(self, batch: Sequence[Asking]) -> None:
+        for asking in batch:
+            asking.begin()
+        answers = await self._peers.verify([convert.verify_request(asking) for asking in batch])
+        for asking, answer in zip(batch, answers, strict=True):
+            try:
+                self._identify(asking, answer)
+            except PerronError as refusal:
+                asking.outcome = refusal
+
+    def _identify(self, asking: Asking, answer: VerifyResponse | PerronError) -> None:
+        if isinstance(answer, PerronError):
+            raise answer
+        if answer.state != KEY_STATE_VALID:
+            raise errors.key_refused(convert.key_state(answer.state))
+        principal = answer.principal
+        if principal.kind != PRINCIPAL_KIND_CUSTOMER:
+            raise errors.not_a_customer()
+        asking.model = self._base_models.effective(asking.ask.model, principal.allowed_models)
+        asking.organization_id = principal.organization_id
+        asking.workspace_id = principal.workspace_id
+        asking.passport = answer.passport
+
+    async def _reserve(self, batch: Sequence[Asking]) -> None:
+        if not batch:
+            return
+        answers = await self._peers.reserve(
+            [
+                Asked(asking.passport, convert.reserve_item(asking, _child(asking, "reserve")))
+                for asking in batch
+            ]
+        )
+        for asking, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, PerronError):
+                asking.outcome = answer
+            else:
+                asking.reserved = answer
+
+    async def _decide(self, batch: Sequence[Asking]) -> None:
+        if not batch:
+            return
+        answers = await self._peers.decide(
+            [
+                Asked(asking.passport, convert.decide_item(asking, _child(asking, "decide")))
+                for asking in batch
+            ]
+        )
+        for asking, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, PerronError):
+                asking.outcome = answer
+            else:
+                admission_id = self._admission_ids.seal(convert.admission(asking, answer))
+                asking.outcome = convert.admit_response(admission_id, asking, answer)
+
+    async def _complete(self, batch: Sequence[Completion]) -> list[CompleteResponse | PerronError]:
+        settled = await self._peers.settle([convert.settle_request(completion) for completion in batch])
+        outcomes: list[CompleteResponse | PerronError] = []
+        recorded: list[tuple[Completion, CompleteResponse, int]] = []
+        for completion, answer in zip(batch, settled, strict=True):
+            if isinstance(answer, PerronError):
+                outcomes.append(answer)
+                continue
+            response = CompleteResponse(settled_tokens=answer.tokens, omission=self._omission(completion))
+            if not response.omission:
+                recorded.append((completion, response, len(outcomes)))
+            outcomes.append(response)
+        if recorded:
+            put = await self._peers.put([convert.put_request(completion) for completion, _, _ in recorded])
+            for (_, response, place), record in zip(recorded, put, strict=True):
+                if isinstance(record, PerronError):
+                    outcomes[place] = record
+                else:
+                    convert.note_record(response, record)
+        return outcomes
+
+    def _omission(self, completion: Completion) -> "CompleteResponse.Omission.ValueType":
+        content = completion.request.content
+        if not (content.input or content.output):
+            return CompleteResponse.OMISSION_NO_CONTENT
+        if not completion.admission.keep_content:
+            return CompleteResponse.OMISSION_NOT_TO_BE_KEPT
+        if not self._admission_ids.takes_content(completion.admission):
+            return CompleteResponse.OMISSION_TOO_LATE
+        return CompleteResponse.OMISSION_UNSPECIFIED
+
+    def _give_back(self, asking: Asking) -> "asyncio.Task[None] | None":
+        """Releases what is reserved for an exchange that will not take place; the first to see it does so.
+
+        A caller with a request id may come back for this very admission; if it does not, its ttl closes it.
+        """
+        if asking.reserved is None or asking.is_released:
+            return None
+        if isinstance(asking.outcome, AdmitResponse) and (asking.ask.request_id or not asking.is_abandoned):
+            return None
+        asking.is_released = True
+        task = asyncio.get_running_loop().create_task(
+            self._release(asking.organization_id, asking.reserved.reservation_id)
+        )
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
     async def _release(self, organization_id: str, reservation_id: str) -> None:
         # The caller's deadline may have passed.
@@ -130,8 +233,29 @@ class Admissions:
         except PerronError as error:  # the reservation's ttl closes it
             _log.warning("not released", reason=error.reason)
 
-    def _own(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
+
+def _child(asking: Asking, name: str) -> str:
+    return children.child_id(asking.gateway_key_id, asking.organization_id, asking.ask.request_id, name)
+
+
+def _sampled(trace_parent: str) -> str:
+    """The trace of an item, or else of the call, where it is recorded; others need not travel along."""
+    parent = trace_parent or telemetry.current_trace_parent()
+    return parent if telemetry.is_sampled(parent) else ""
+
+
+def _trace_parent(item: Asking | Completion) -> str:
+    return item.trace_parent
+
+
+def _credential_digest(asking: Asking) -> str:
+    """Whom a credential belongs to is not known before it is verified; no queue is named by a secret."""
+    return hashlib.blake2b(asking.ask.credential.encode(), digest_size=8).hexdigest()
+
+
+def _organization(completion: Completion) -> str:
+    return completion.admission.organization_id
+
+
+def _content_bytes(completion: Completion) -> int:
+    return completion.request.ByteSize()

@@ -40,6 +40,6 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Application:
         ],
         verifier=IdentityKeys(identity),
         peers=[identity, quotas, governance],
-        closers=[admissions.aclose, peers.aclose],
+        closers=[admissions.aclose],
         message_bytes_max=MESSAGE_BYTES_MAX,
     )

@@ -6,26 +6,23 @@ questions, and every copy would be paid at each inference.
 
 from google.protobuf.duration_pb2 import Duration
 
+from perron.admission.exchanges import Asking, Completion
 from perron.admission.model import Admission
 from perron.api.admission.v1.admission_service_pb2 import (
-    AdmitRequest,
     AdmitResponse,
     AdmitResult,
-    CompleteRequest,
     CompleteResponse,
     CompleteResult,
 )
 from perron.api.common.v1.roles_pb2 import SCOPE_INFERENCE
 from perron.api.governance.v1.decision_pb2 import DATA_KIND_INFERENCE
 from perron.api.governance.v1.decision_service_pb2 import DecideItem, DecideResponse
-from perron.api.governance.v1.record_service_pb2 import PutRequest
+from perron.api.governance.v1.record_service_pb2 import PutRequest, PutResponse
 from perron.api.identity.v1.api_key_pb2 import KeyState, VerifyRequest
-from perron.api.identity.v1.principal_pb2 import Principal
 from perron.api.quotas.v1.quota_service_pb2 import (
     RESERVE_MODE_NORMAL,
     ReleaseRequest,
     ReserveItem,
-    ReserveResponse,
     SettleRequest,
 )
 from perron.chassis import status
@@ -34,13 +31,14 @@ from perron.chassis.errors import PerronError
 _TTL_DEFAULT = Duration(seconds=60)
 
 
-def verify_request(ask: AdmitRequest) -> VerifyRequest:
+def verify_request(asking: Asking) -> VerifyRequest:
     """Who is calling, and may they run an inference?"""
     return VerifyRequest(
-        credential=ask.credential,
+        credential=asking.ask.credential,
         required_scopes=(SCOPE_INFERENCE,),
-        peer_network=ask.peer_network,
+        peer_network=asking.ask.peer_network,
         want_passport=True,
+        trace_parent=asking.trace_parent,
     )
 
 
@@ -49,68 +47,68 @@ def key_state(state: KeyState.ValueType) -> str:
     return KeyState.Name(state).removeprefix("KEY_STATE_") if state in KeyState.values() else ""
 
 
-def reserve_item(ask: AdmitRequest, model: str, request_id: str) -> ReserveItem:
+def reserve_item(asking: Asking, request_id: str) -> ReserveItem:
     """May they use this much?"""
+    ask = asking.ask
     return ReserveItem(
-        model=model,
+        model=asking.model,
         requests=1,
         tokens=ask.estimated_tokens,
         ttl=ask.ttl if ask.HasField("ttl") else _TTL_DEFAULT,
         mode=RESERVE_MODE_NORMAL,
         request_id=request_id,
+        trace_parent=asking.trace_parent,
     )
 
 
-def decide_item(ask: AdmitRequest, reserved: ReserveResponse, request_id: str) -> DecideItem:
+def decide_item(asking: Asking, request_id: str) -> DecideItem:
     """What may happen to the content?"""
     return DecideItem(
         data_kind=DATA_KIND_INFERENCE,
-        channel=ask.channel,
-        data_subject=ask.data_subject,
-        in_flight_until=reserved.expire_time,
+        channel=asking.ask.channel,
+        data_subject=asking.ask.data_subject,
+        in_flight_until=asking.reservation.expire_time,
         request_id=request_id,
+        trace_parent=asking.trace_parent,
     )
 
 
-def admission(
-    gateway_key_id: str, principal: Principal, model: str, reserved: ReserveResponse, decided: DecideResponse
-) -> Admission:
+def admission(asking: Asking, decided: DecideResponse) -> Admission:
     """All that completing will need to know."""
     return Admission(
-        reservation_id=reserved.reservation_id,
+        reservation_id=asking.reservation.reservation_id,
         decision_id=decided.decision.decision_id,
-        organization_id=principal.organization_id,
-        workspace_id=principal.workspace_id,
-        model=model,
-        gateway_key_id=gateway_key_id,
+        organization_id=asking.organization_id,
+        workspace_id=asking.workspace_id,
+        model=asking.model,
+        gateway_key_id=asking.gateway_key_id,
         as_of_us=decided.decision.as_of_time.ToMicroseconds(),
-        expire_us=reserved.expire_time.ToMicroseconds(),
+        expire_us=asking.reservation.expire_time.ToMicroseconds(),
         keep_content=decided.keep_content,
     )
 
 
-def admit_response(
-    admission_id: str, admitted: Admission, reserved: ReserveResponse, decided: DecideResponse
-) -> AdmitResponse:
+def admit_response(admission_id: str, asking: Asking, decided: DecideResponse) -> AdmitResponse:
     """The answer to the gateway."""
     return AdmitResponse(
         admission_id=admission_id,
-        effective_model=admitted.model,
-        limits=reserved.statuses,
+        effective_model=asking.model,
+        limits=asking.reservation.statuses,
         decision=decided.decision,
-        keep_content=admitted.keep_content,
-        expire_time=reserved.expire_time,
-        organization_id=admitted.organization_id,
-        workspace_id=admitted.workspace_id,
+        keep_content=decided.keep_content,
+        expire_time=asking.reservation.expire_time,
+        organization_id=asking.organization_id,
+        workspace_id=asking.workspace_id,
     )
 
 
-def settle_request(admitted: Admission, tokens: int) -> SettleRequest:
+def settle_request(completion: Completion) -> SettleRequest:
     """What was used in the end."""
     return SettleRequest(
-        organization_id=admitted.organization_id,
-        reservation_id=admitted.reservation_id,
-        tokens=tokens,
+        organization_id=completion.admission.organization_id,
+        reservation_id=completion.admission.reservation_id,
+        tokens=completion.request.tokens,
+        trace_parent=completion.trace_parent,
     )
 
 
@@ -119,15 +117,26 @@ def release_request(organization_id: str, reservation_id: str) -> ReleaseRequest
     return ReleaseRequest(organization_id=organization_id, reservation_id=reservation_id)
 
 
-def put_request(admitted: Admission, request: CompleteRequest) -> PutRequest:
+def put_request(completion: Completion) -> PutRequest:
     """Keep this content, if it may still be kept."""
+    content = completion.request.content
     return PutRequest(
-        organization_id=admitted.organization_id,
-        decision_id=admitted.decision_id,
-        model=admitted.model,
-        input=request.content.input,
-        output=request.content.output,
+        organization_id=completion.admission.organization_id,
+        decision_id=completion.admission.decision_id,
+        model=completion.admission.model,
+        input=content.input,
+        output=content.output,
+        trace_parent=completion.trace_parent,
     )
+
+
+def note_record(response: CompleteResponse, put: PutResponse) -> None:
+    """What became of the content."""
+    response.recorded = put.recorded
+    response.record_id = put.record_id
+    if not put.recorded:
+        response.omission = CompleteResponse.OMISSION_DISCARDED
+        response.discard_reason = put.reason
 
 
 def admit_result(outcome: AdmitResponse | PerronError) -> AdmitResult:

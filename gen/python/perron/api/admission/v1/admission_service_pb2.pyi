@@ -64,7 +64,7 @@ class AdmitRequest(_message.Message):
     the zero one. Default: none, and a repetition is another admission.
     """
     trace_parent: _builtins.str
-    """The W3C traceparent of this item; read in batches only. At most 64 characters. Default: not traced."""
+    """The W3C traceparent of this item, where it has one of its own. At most 64 characters. Default: the call's."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
         """How long the inference may take. 1 second to 1 hour. Default: 1 minute."""
@@ -267,7 +267,7 @@ class CompleteRequest(_message.Message):
     tokens: _builtins.int
     """Tokens used, input and output together. 0 to 1,000,000,000; more than was reserved is debited as debt."""
     trace_parent: _builtins.str
-    """The W3C traceparent of this item; read in batches only. At most 64 characters. Default: not traced."""
+    """The W3C traceparent of this item, where it has one of its own. At most 64 characters. Default: the call's."""
     @_builtins.property
     def content(self) -> Global___Content:
         """The exchange, where `keep_content` said so; else it is discarded unread. Default: none."""
