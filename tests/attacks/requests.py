@@ -29,9 +29,9 @@ _BY_RPC: Final[Mapping[str, Mapping[str, object]]] = {
     "RevokeApiKey": {"key_id": "spare:key_id"},
     "UpdateApiKey": {"key_id": "spare:key_id", "update_mask": ["display_name"], "expire_time": SKIP},
     "UpdateMember": {"member_id": "spare:member_id", "update_mask": ["display_name"]},
-    "AddMember": {"member_id": "spare:member_id"},
+    "AddMember": {"workspace_id": "spare:other_workspace_id", "member_id": "spare:member_id"},
     "CreateApiKey": {"owner_member_id": SKIP, "allowed_models": SKIP, "allowed_networks": SKIP},
-    "RequestZeroRetention": {"workspace_id": "spare:workspace_id"},
+    "RequestZeroRetention": {"workspace_id": "spare:other_workspace_id"},
     "SetTrainingPreference": {"workspace_id": "spare:workspace_id"},
     # The neighbour of what is attacked must not be narrowed by it.
     "SetCap": {"model": "attacked-1", "key_id": SKIP},

@@ -103,7 +103,7 @@ class World:
     def caller(self, access: access_pb2.Access, tenant: Tenant | None = None) -> Person:
         """Somebody whom the contract lets in, the customer first."""
         admin = (tenant or self.tenant).admin
-        candidates = [admin, self.operator, self.services["admission"], *self.services.values()]
+        candidates = [admin, self.operator, self.services["gateway"], *self.services.values()]
         return next(person for person in candidates if person.may_call(access))
 
     def new_tenant(self, name: str, *, plan: str = "free") -> Tenant:
@@ -244,20 +244,25 @@ class World:
             )
         self._fill(tenant)
 
-    def _fill(self, tenant: Tenant) -> None:
-        workspace = self.wire.ask(
-            "WorkspaceService.CreateWorkspace",
-            workspace_pb2.CreateWorkspaceRequest(display_name="spare"),
-            tenant.admin.secret,
-        ).workspace.workspace_id
-        member = self.new_member(
-            tenant, roles_pb2.ORGANIZATION_ROLE_MEMBER, roles_pb2.WORKSPACE_ROLE_MEMBER
-        )
+    def refill(self, tenant: Tenant) -> None:
+        """Gives a tenant new things that a destructive call may use up."""
+        used_up, untouched = self._workspace(tenant), self._workspace(tenant)
         tenant.spare = {
-            "workspace_id": workspace,
-            "member_id": member,
+            "workspace_id": used_up,
+            "other_workspace_id": untouched,
+            "member_id": self.new_member(
+                tenant, roles_pb2.ORGANIZATION_ROLE_MEMBER, roles_pb2.WORKSPACE_ROLE_MEMBER
+            ),
             "key_id": self.new_key(tenant).key.key_id,
         }
+        tenant.ids["zero_retention_request_id"] = self._zero_retention(tenant, used_up)
+
+    def _workspace(self, tenant: Tenant) -> str:
+        request = workspace_pb2.CreateWorkspaceRequest(display_name="spare")
+        made = self.wire.ask("WorkspaceService.CreateWorkspace", request, tenant.admin.secret)
+        return str(made.workspace.workspace_id)
+
+    def _fill(self, tenant: Tenant) -> None:
         admitted = self.admit(tenant)
         completed = self.complete(admitted.admission_id)
         tenant.ids = {
@@ -266,8 +271,8 @@ class World:
             "record_id": completed.record_id,
             "reservation_id": self._reservation(tenant),
             "suspension_id": self._suspension(tenant),
-            "zero_retention_request_id": self._zero_retention(tenant, workspace),
         }
+        self.refill(tenant)
 
     def _reservation(self, tenant: Tenant) -> str:
         request = quota_service_pb2.ReserveRequest(passport=self.passport(tenant), model=MODEL, requests=1, tokens=10)

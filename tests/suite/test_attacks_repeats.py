@@ -1,0 +1,204 @@
+"""What is sent twice, or by fifty at once, has one effect; what is based on yesterday's state has none."""
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from perron.chassis.interceptors import validation
+from perron.api.quotas.v1 import quota_service_pb2 as quotas
+from tests.attacks.requests import Requests
+from tests.attacks.wire import Answer, assert_refused_properly, named
+from tests.attacks.world import MODEL, World
+from tests.rpcs import RPCS, Rpc
+from tests.scale import times
+
+IDEMPOTENT = [rpc for rpc in RPCS if rpc.idempotent and rpc.batch_item is None]
+AT_ONCE = 50
+OF_THE_MOMENT = {"secret", "secret_reason", "statuses", "limits", "keep_content", "admission_id"}
+"""Fields of an answer that a repetition may answer otherwise: secrets, and what is true only now."""
+
+UNCHANGED = {
+    "request_id",
+    "trace_parent",
+    "organization_id",  # of another one nothing is found, whatever was sent before
+    "mode",  # a check has no effect that could be had twice
+}
+
+each_mutation = pytest.mark.parametrize("rpc", IDEMPOTENT, ids=str)
+
+
+def settled(rpc: Rpc, answer: Answer) -> Message:
+    """What an answer says for good."""
+    assert answer.code == "OK", str(answer)
+    message = rpc.response.FromString(answer.body)
+    for name in OF_THE_MOMENT & set(rpc.method.output_type.fields_by_name):
+        message.ClearField(name)
+    return message
+
+
+@each_mutation
+def test_a_request_sent_twice_has_one_effect(rpc: Rpc, world: World, requests: Requests) -> None:
+    world.refill(world.tenant)
+    key = world.caller(rpc.access).secret
+    request = requests.valid(rpc)
+
+    once = settled(rpc, world.wire.call(rpc, request, key))
+    again = [settled(rpc, world.wire.call(rpc, request, key)) for _ in range(2)]
+
+    assert again == [once, once]
+
+
+@each_mutation
+def test_a_secret_is_shown_once(rpc: Rpc, world: World, requests: Requests) -> None:
+    if "secret" not in rpc.method.output_type.fields_by_name:
+        pytest.skip("shows no secret")
+    key = world.caller(rpc.access).secret
+    request = requests.valid(rpc)
+    shown: Any = rpc.response.FromString(world.wire.call(rpc, request, key).body)
+    repeated: Any = rpc.response.FromString(world.wire.call(rpc, request, key).body)
+
+    assert shown.secret
+    assert not shown.secret_reason
+    assert not repeated.secret
+    assert repeated.secret_reason
+
+
+@each_mutation
+def test_a_request_id_with_another_body_is_refused(rpc: Rpc, world: World, requests: Requests) -> None:
+    world.refill(world.tenant)
+    key = world.caller(rpc.access).secret
+    request = requests.valid(rpc)
+    settled(rpc, world.wire.call(rpc, request, key))
+    others = list(variations(rpc, request, world))
+
+    for name, other in others:
+        refused = world.wire.call(rpc, other, key)
+        assert refused.reason == "REQUEST_ID_REUSED", f"another {name}: {refused}"
+        assert_refused_properly(refused, "INVALID_ARGUMENT")
+    assert others
+
+
+@each_mutation
+def test_fifty_at_once_have_one_effect(rpc: Rpc, world: World, requests: Requests) -> None:
+    for _ in range(times(1, 20)):
+        world.refill(world.tenant)
+        key = world.caller(rpc.access).secret
+        request = requests.valid(rpc)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            answers = list(pool.map(lambda _: world.wire.call(rpc, request, key), range(AT_ONCE)))
+
+        answered = [settled(rpc, answer) for answer in answers]
+        assert answered == [answered[0]] * AT_ONCE
+        if "secret" in rpc.method.output_type.fields_by_name:
+            shown = [rpc.response.FromString(answer.body) for answer in answers]
+            assert sum(bool(message.secret) for message in shown) == 1  # type: ignore[attr-defined]
+
+
+@each_mutation
+def test_a_request_id_is_a_uuid_and_not_the_zero_one(rpc: Rpc, world: World, requests: Requests) -> None:
+    key = world.caller(rpc.access).secret
+    for value in (str(uuid.UUID(int=0)), "1", "x" * 36, str(uuid.uuid4()) + "\n", str(uuid.uuid4())[:-1]):
+        refused = world.wire.call(rpc, requests.valid(rpc, request_id=value), key)
+        assert_refused_properly(refused, "INVALID_ARGUMENT")
+
+
+@each_mutation
+def test_two_callers_may_use_one_request_id(rpc: Rpc, world: World, requests: Requests) -> None:
+    """Ids are each caller's own; nobody learns from a refusal that a neighbour used one."""
+    if not rpc.access.HasField("customer"):
+        pytest.skip("customers do not call it")
+    world.refill(world.tenant)
+    world.refill(world.other)
+    shared = str(uuid.uuid4())
+    mine = settled(rpc, world.wire.call(rpc, requests.valid(rpc, request_id=shared), world.tenant.admin.secret))
+    theirs = settled(
+        rpc, world.wire.call(rpc, requests.valid(rpc, world.other, request_id=shared), world.other.admin.secret)
+    )
+
+    assert mine != theirs or not mine.ByteSize() or not has_ids(mine)
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if "etag" in rpc.input.fields_by_name], ids=str)
+def test_a_stale_etag_is_refused_without_effect(rpc: Rpc, world: World, requests: Requests) -> None:
+    world.refill(world.tenant)
+    key = world.caller(rpc.access).secret
+    first: Any = rpc.response.FromString(world.wire.call(rpc, requests.valid(rpc), key).body)
+    resource = getattr(first, rpc.method.output_type.fields[0].name)
+    changed = requests.valid(rpc, etag=resource.etag)
+    if "display_name" in rpc.input.fields_by_name:
+        changed.display_name = "another name"
+    else:
+        changed.plan = "scale-1"
+    moved = world.wire.call(rpc, changed, key)
+    assert moved.code == "OK", str(moved)
+
+    for stale in (resource.etag, "x", "0", "é"):
+        refused = world.wire.call(rpc, requests.valid(rpc, etag=stale), key)
+        assert_refused_properly(refused, "ABORTED")
+        assert refused.reason == "ETAG_STALE"
+    world.wire.call(rpc, requests.valid(rpc), key)
+
+
+def test_a_reservation_is_settled_once_by_whom_it_was_made_for(world: World) -> None:
+    admission = world.services["admission"].secret
+
+    def reserved() -> str:
+        request = quotas.ReserveRequest(passport=world.passport(world.tenant), model=MODEL, requests=1, tokens=100)
+        return str(world.wire.ask("QuotaService.Reserve", request, admission).reservation_id)
+
+    def settle(reservation: str, tokens: int, organization: str = world.tenant.organization_id) -> Answer:
+        request = quotas.SettleRequest(organization_id=organization, reservation_id=reservation, tokens=tokens)
+        return world.wire.call(named("QuotaService.Settle"), request, admission)
+
+    def release(reservation: str) -> Answer:
+        request = quotas.ReleaseRequest(organization_id=world.tenant.organization_id, reservation_id=reservation)
+        return world.wire.call(named("QuotaService.Release"), request, admission)
+
+    one = reserved()
+    assert settle(one, 40).body == settle(one, 40).body == settle(one, 70).body
+    assert release(one).reason == "RESERVATION_CLOSED"
+    debited = quotas.SettleResponse.FromString(settle(reserved(), 130).body)
+    assert (debited.tokens, debited.debt_tokens) == (130, 30)
+    assert settle(reserved(), 1, world.other.organization_id).code == "NOT_FOUND"
+    given_back = reserved()
+    assert release(given_back).code == release(given_back).code == "OK"
+    assert settle(given_back, 1).reason == "RESERVATION_CLOSED"
+
+
+def variations(rpc: Rpc, request: Any, world: World) -> Iterator[tuple[str, Any]]:
+    """The request with one field changed at a time, each time still one that could have been meant."""
+    for field in rpc.input.fields:
+        if field.GetOptions().debug_redact or field.name in UNCHANGED:
+            continue
+        other = type(request)()
+        other.CopyFrom(request)
+        match field.cpp_type:
+            case _ if field.is_repeated:
+                if len(getattr(other, field.name)) > 1:
+                    del getattr(other, field.name)[-1]
+            case FieldDescriptor.CPPTYPE_STRING if field.name == "workspace_id":
+                other.workspace_id = world.tenant.workspace_id
+            case FieldDescriptor.CPPTYPE_STRING if field.name in {"display_name", "model", "reasons", "note"}:
+                setattr(other, field.name, "another")
+            case FieldDescriptor.CPPTYPE_STRING if field.name == "plan":
+                other.plan = "scale-1"
+            case FieldDescriptor.CPPTYPE_STRING if field.name in {"key_id", "member_id"}:
+                setattr(other, field.name, getattr(world.tenant.people["member"], field.name))
+            case FieldDescriptor.CPPTYPE_INT32 | FieldDescriptor.CPPTYPE_INT64:
+                setattr(other, field.name, getattr(other, field.name) + 1)
+            case FieldDescriptor.CPPTYPE_ENUM if len(field.enum_type.values) > 2:
+                setattr(other, field.name, 3 - min(2, getattr(other, field.name)))
+            case _:
+                continue
+        if other != request and validation.check(other) is None:
+            yield field.name, other
+
+
+def has_ids(message: Message) -> bool:
+    """Whether a message names anything."""
+    return "_id" in str(message)
