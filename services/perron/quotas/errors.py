@@ -17,6 +17,7 @@ from perron.chassis.errors import (
 from perron.quotas.model import Limit, LimitScope, Origin
 
 _NAMED_MAX: Final = 3
+_MODEL_SHOWN_MAX: Final = 32
 _SUBJECTS: Final = {
     LimitScope.ORGANIZATION: "organization",
     LimitScope.WORKSPACE: "workspace",
@@ -59,9 +60,12 @@ def limits_refuse(refusals: Sequence[Refusal], now_us: int) -> ResourceExhausted
 def describe(limit: Limit) -> str:
     """Says a limit in words: "cap of 100 requests per minute of this API key for small-1"."""
     noun = "cap" if limit.origin is Origin.CAP else "limit"
-    model = f" for {limit.key.model}" if limit.key.model else ""
+    model = limit.key.model
+    if len(model) > _MODEL_SHOWN_MAX:  # the metadata has the whole name; a status must stay under 1 KiB
+        model = model[:_MODEL_SHOWN_MAX] + "…"
+    whose = f" for {model}" if model else ""
     per = f"{limit.amount} {limit.metric.name.lower()} per {limit.window.name.lower()}"
-    return f"{noun} of {per} of this {_SUBJECTS[limit.scope]}{model}"
+    return f"{noun} of {per} of this {_SUBJECTS[limit.scope]}{whose}"
 
 
 def not_found() -> NotFound:

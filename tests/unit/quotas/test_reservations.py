@@ -2,6 +2,7 @@ from datetime import timedelta
 
 import pytest
 
+from perron.chassis import status
 from perron.chassis.clock import from_us
 from perron.chassis.errors import (
     FailedPrecondition,
@@ -329,3 +330,17 @@ def test_a_suspension_ends_by_itself_when_its_time_passes(requests_service: Serv
     (suspension,) = service.store.suspended.values()
     assert suspension.closed_us(suspension.reset_us - 1) == 0
     assert suspension.closed_us(suspension.reset_us) == suspension.reset_us
+
+
+def test_a_refusal_keeps_all_its_details_on_the_wire_even_with_the_longest_names() -> None:
+    model = "m" * 128
+    scopes = (LimitScope.ORGANIZATION, LimitScope.WORKSPACE, LimitScope.KEY)
+    service = Service(
+        limits(free=[limit(scope, Metric.REQUESTS, Window.MINUTE, 10**15, model) for scope in scopes])
+    )
+    service.reserve(model=model, requests=10**15)
+    sent = status.from_status(status.to_status(service.reserve(model=model)))
+    assert sent.metadata["amount"] == str(10**15)
+    assert sent.metadata["reset_time"].endswith("Z")
+    assert sent.retry_after is not None
+    assert sent.quota
