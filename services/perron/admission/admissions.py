@@ -76,7 +76,8 @@ class Admissions:
         except asyncio.CancelledError:
             for asking in formed:
                 asking.is_abandoned = True
-                self._give_back(asking)
+                if not asking.is_open:  # else the batch that it is in gives back
+                    self._give_back(asking)
             raise
         if len(formed) == len(askings):
             return answers
