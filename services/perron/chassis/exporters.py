@@ -125,3 +125,23 @@ def _start_logs(service: str, level: str, logs: Logger | None) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    logging.basicConfig(handlers=[_OfLibraries()], level=logging.WARNING, force=True)
+
+
+class _OfLibraries(logging.Handler):
+    """Turns the lines of libraries into events that say who speaks and where, not what.
+
+    What asyncio says of a lost task quotes the text of its exception, over several lines.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one event; the arguments and the exception's text stay out of it."""
+        error = record.exc_info[1] if record.exc_info else None
+        telemetry.logger("library").warning(
+            "library",
+            logger=record.name,
+            severity=record.levelname,
+            where=f"{record.module}:{record.lineno}",
+            template=str(record.msg).split("\n", 1)[0][:100],
+            type=type(error).__qualname__ if error is not None else "",
+        )

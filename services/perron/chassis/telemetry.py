@@ -73,8 +73,12 @@ class Scope:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         span_token, context_token = self._tokens
-        otel_context.detach(context_token)
-        _span.reset(span_token)
+        try:
+            _span.reset(span_token)
+        except ValueError:  # a stream that its client left is closed in another context: nothing to restore
+            pass
+        else:
+            otel_context.detach(context_token)
         if self.span.is_recording():
             if error is not None and not isinstance(error, AbortError):  # an abort was marked with its reason
                 _mark(self.span, error)
