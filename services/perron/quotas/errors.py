@@ -16,7 +16,7 @@ from perron.chassis.errors import (
 )
 from perron.quotas.model import Limit, LimitScope, Origin
 
-_NAMED_MAX: Final = 3
+_NAMED_MAX: Final = 2
 _MODEL_SHOWN_MAX: Final = 32
 _SUBJECTS: Final = {
     LimitScope.ORGANIZATION: "organization",
@@ -40,7 +40,7 @@ class Refusal(NamedTuple):
 
 
 def limits_refuse(refusals: Sequence[Refusal], now_us: int) -> ResourceExhausted:
-    """Builds the refusal of a call: it tells of the limit that binds longest, and names three at most."""
+    """Builds the refusal of a call: it tells of the limit that binds longest, and names two at most."""
     never = [refusal for refusal in refusals if not refusal.admits_us]
     first = never[0] if never else max(refusals, key=lambda refusal: refusal.admits_us)
     quota = [

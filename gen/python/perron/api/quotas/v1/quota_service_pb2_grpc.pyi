@@ -44,7 +44,7 @@ class QuotaServiceStub:
     Sent again with the same request_id by the same caller for the same organization, it answers the same reservation and
     charges nothing; a reservation that was released in between is made anew.
     Errors: RESOURCE_EXHAUSTED with LIMIT_REACHED (ErrorInfo names the limit that binds longest, RetryInfo when to come back,
-    QuotaFailure at most three of those that refused) or EXCEEDS_LIMIT (the cost is above the whole amount: waiting does not help);
+    QuotaFailure at most two of those that refused) or EXCEEDS_LIMIT (the cost is above the whole amount: waiting does not help);
     INVALID_ARGUMENT with REQUEST_ID_REUSED; NOT_FOUND with RESOURCE_NOT_FOUND when the workspace is deleted;
     FAILED_PRECONDITION with TIER_UNKNOWN; UNAVAILABLE with CLOCK_STEPPED.
     """
@@ -90,7 +90,7 @@ class QuotaServiceAsyncStub(QuotaServiceStub):
     Sent again with the same request_id by the same caller for the same organization, it answers the same reservation and
     charges nothing; a reservation that was released in between is made anew.
     Errors: RESOURCE_EXHAUSTED with LIMIT_REACHED (ErrorInfo names the limit that binds longest, RetryInfo when to come back,
-    QuotaFailure at most three of those that refused) or EXCEEDS_LIMIT (the cost is above the whole amount: waiting does not help);
+    QuotaFailure at most two of those that refused) or EXCEEDS_LIMIT (the cost is above the whole amount: waiting does not help);
     INVALID_ARGUMENT with REQUEST_ID_REUSED; NOT_FOUND with RESOURCE_NOT_FOUND when the workspace is deleted;
     FAILED_PRECONDITION with TIER_UNKNOWN; UNAVAILABLE with CLOCK_STEPPED.
     """
@@ -139,7 +139,7 @@ class QuotaServiceServicer(metaclass=_abc_1.ABCMeta):
         Sent again with the same request_id by the same caller for the same organization, it answers the same reservation and
         charges nothing; a reservation that was released in between is made anew.
         Errors: RESOURCE_EXHAUSTED with LIMIT_REACHED (ErrorInfo names the limit that binds longest, RetryInfo when to come back,
-        QuotaFailure at most three of those that refused) or EXCEEDS_LIMIT (the cost is above the whole amount: waiting does not help);
+        QuotaFailure at most two of those that refused) or EXCEEDS_LIMIT (the cost is above the whole amount: waiting does not help);
         INVALID_ARGUMENT with REQUEST_ID_REUSED; NOT_FOUND with RESOURCE_NOT_FOUND when the workspace is deleted;
         FAILED_PRECONDITION with TIER_UNKNOWN; UNAVAILABLE with CLOCK_STEPPED.
         """
