@@ -16,7 +16,8 @@ import pytest
 
 from perron.chassis.errors import SetupError
 from perron.chassis.testing import postgresql_database
-from perron.cli.suite import SERVICES, STORES, Suite
+from perron.cli.listening import SERVICES
+from perron.cli.suite import STORES, Suite
 from tests.suite.command import environment, perron
 
 

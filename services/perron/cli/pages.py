@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from perron.chassis.settings import ServiceSettings
-from perron.cli.suite import SERVICES
+from perron.cli.listening import SERVICES
 
 REASONS = Path("protos/perron/api/common/v1/error_reason.proto")
 
@@ -23,8 +23,8 @@ Each service reads its environment once, before it opens anything. A name that b
 no setting, and a value that is none, are one line on stderr and exit code 2. Lists are separated by commas.
 Settings marked † may also be given as `…_FILE`, the path of a file that holds the value.
 
-`PERRON_PLAINTEXT=behind-mesh` lets every service listen on any address without TLS, where something else
-encrypts. `OTEL_EXPORTER_OTLP_ENDPOINT` sends traces and metrics to a collector; OpenTelemetry's other
+`PERRON_PLAINTEXT` set to `behind-mesh` lets every service listen on any address without TLS, where another
+layer encrypts. `OTEL_EXPORTER_OTLP_ENDPOINT` sends traces and metrics to a collector; OpenTelemetry's other
 variables apply too.
 
 The command line reads `PERRON_API_KEY` (the key to call with), `PERRON_GATEWAY_KEY` (the gateway's, for

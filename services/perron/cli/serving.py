@@ -15,8 +15,9 @@ from rich.markup import escape
 
 from perron.cli import output
 from perron.cli.connection import folder
+from perron.cli.listening import SERVICES
 from perron.cli.output import AsJson
-from perron.cli.suite import SERVICES, STORES, Suite
+from perron.cli.suite import STORES, Suite
 
 PORT_BASE = 7400
 

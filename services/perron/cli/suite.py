@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,14 +18,11 @@ from types import TracebackType
 from typing import Self
 
 import grpc
-from grpc_health.v1 import health_pb2
 
 from perron.chassis.errors import SetupError
-from perron.cli import minting
+from perron.cli import listening, minting
+from perron.cli.listening import SERVICES
 
-# In the order in which they are shown; the number is added to the first port.
-PORT_OFFSETS: Mapping[str, int] = {"admission": 0, "identity": 1, "quotas": 2, "governance": 3}
-SERVICES = tuple(PORT_OFFSETS)
 # Who asks whom: a service comes up after, and goes down before, those it asks.
 STOP_ORDER = (("admission",), ("governance", "quotas"), ("identity",))
 PEERS: Mapping[str, tuple[str, ...]] = {
@@ -105,7 +101,7 @@ class Suite:
         for name in _SECRETS:
             if not (self.folder / "keys" / name).exists():
                 write_private(self.folder / "keys" / name, secrets.token_hex(32) + "\n")
-        self.endpoints = self._addresses()
+        self.endpoints = listening.addresses(self._services, self._ports)
         self._migrate()
         self._progress("starting identity")
         self._launch("identity")
@@ -191,28 +187,6 @@ class Suite:
             )
         }
 
-    def _addresses(self) -> dict[str, str]:
-        if self._ports:
-            wanted = {name: self._ports + PORT_OFFSETS[name] for name in self._services}
-        else:
-            wanted = dict.fromkeys(self._services, 0)
-        sockets: dict[str, socket.socket] = {}
-        try:
-            # All held at once, so that no free port is drawn twice.
-            for name, port in wanted.items():
-                sockets[name] = socket.socket()
-                sockets[name].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    sockets[name].bind(("127.0.0.1", port))
-                except OSError:
-                    raise SetupError(
-                        f"port {port} ({name}) is in use: end what listens there, or change --port-base"
-                    ) from None
-            return {name: f"127.0.0.1:{held.getsockname()[1]}" for name, held in sockets.items()}
-        finally:
-            for held in sockets.values():
-                held.close()
-
     def _migrate(self) -> None:
         from perron.chassis.migrations import runner  # alembic is a fifth of a second that few commands need
 
@@ -241,7 +215,7 @@ class Suite:
             with grpc.insecure_channel(
                 self.endpoints[name], (("grpc.initial_reconnect_backoff_ms", 50),)
             ) as channel:
-                while not _is_serving(channel):
+                while not listening.is_serving(channel):
                     if self._processes[name].poll() is not None:
                         raise SetupError(f"{name} did not start: {self._last_line(name)}")
                     if time.monotonic() > deadline:
@@ -304,16 +278,3 @@ def _inherited() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("PERRON_") or name.startswith(ours) or name == "PERRON_PLAINTEXT"
     }
-
-
-def _is_serving(channel: grpc.Channel) -> bool:
-    check = channel.unary_unary(
-        "/grpc.health.v1.Health/Check",
-        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-        response_deserializer=health_pb2.HealthCheckResponse.FromString,
-    )
-    try:
-        answer = check(health_pb2.HealthCheckRequest(), timeout=2.0)
-    except grpc.RpcError:
-        return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from perron.chassis.errors import SetupError
-from perron.cli import suite
-from perron.cli.suite import PEERS, SERVICES, STOP_ORDER, Suite
+from perron.cli import listening, suite
+from perron.cli.listening import SERVICES
+from perron.cli.suite import PEERS, STOP_ORDER, Suite
 
 
 def test_a_persons_own_key_is_not_handed_to_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,14 +43,14 @@ def test_a_service_ends_before_those_it_asks() -> None:
             assert order.index(service) < order.index(peer)
 
 
-def test_free_ports_are_drawn_apart_and_a_taken_one_is_named(tmp_path: Path) -> None:
-    assert len(set(Suite(tmp_path)._addresses().values())) == len(SERVICES)
+def test_free_ports_are_drawn_apart_and_a_taken_one_is_named() -> None:
+    assert len(set(listening.addresses(SERVICES, 0).values())) == len(SERVICES)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(SetupError, match=f"port {port} \\(admission\\) is in use"):
-            Suite(tmp_path, ports=port)._addresses()
+            listening.addresses(SERVICES, port)
 
 
 def test_a_private_file_is_readable_by_its_owner_alone_and_never_half_written(tmp_path: Path) -> None:
