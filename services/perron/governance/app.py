@@ -29,13 +29,13 @@ from perron.governance.decisions import Decisions
 from perron.governance.directive_servicer import DirectiveServicer
 from perron.governance.directives import TrainingPreferences, ZeroRetention
 from perron.governance.erasure import Erasure
+from perron.governance.peers import Standings
 from perron.governance.reading import Reading
 from perron.governance.record_servicer import RecordServicer
 from perron.governance.records import Records
 from perron.governance.rulings import Rulings
 from perron.governance.seals import Seals
 from perron.governance.settings import Settings
-from perron.governance.standings import Standings
 from perron.governance.terms import Rulebook
 from perron.governance.terms_servicer import TermsServicer
 from perron.governance.vault import Vault, read_root_key

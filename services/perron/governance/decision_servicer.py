@@ -13,7 +13,7 @@ from perron.chassis.errors import PerronError
 from perron.chassis.ids import to_bytes
 from perron.chassis.interceptors.access import current_call
 from perron.chassis.paging import Pages
-from perron.governance import batches, convert, explanations
+from perron.governance import answers, convert, explanations
 from perron.governance.callers import organization_of
 from perron.governance.decisions import Decisions
 from perron.governance.errors import missing
@@ -54,7 +54,7 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
     async def BatchDecide(self, request: pb.BatchDecideRequest, context: _Context) -> pb.BatchDecideResponse:
         """Makes many decisions."""
         caller = current_call().caller
-        outcomes = await batches.answer(
+        outcomes = await answers.batch(
             request.items, lambda item: convert.decide_item(item, caller), self._batcher
         )
         return pb.BatchDecideResponse(results=map(self._messages.result, outcomes))

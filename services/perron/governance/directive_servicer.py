@@ -30,8 +30,8 @@ from perron.governance.model import (
     TrainingPreference,
     ZeroRetentionRequest,
 )
+from perron.governance.peers import Standings
 from perron.governance.request_store import RequestStore
-from perron.governance.standings import Standings
 from perron.governance.store import Store
 
 _Context = grpc.aio.ServicerContext[Any, Any]

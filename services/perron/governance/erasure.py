@@ -4,7 +4,6 @@ The mark is the promise and is kept whatever happens after it: nothing reads thr
 open, and a process that dies in between goes on where it stopped when it starts again.
 """
 
-import asyncio
 from typing import Final
 
 import structlog
@@ -14,8 +13,7 @@ from perron.governance.record_store import RecordStore
 from perron.governance.vault import Vault
 
 _ROWS_PER_TRANSACTION: Final = 500
-_CHECKPOINTS: Final = 5
-_PAUSE_SECONDS: Final = 0.2
+_CHECKPOINTS: Final = 10  # each waits a moment for readers in the way
 
 _log = structlog.get_logger(__name__)
 
@@ -29,24 +27,31 @@ class Erasure:
 
     async def start(self) -> None:
         """Drops the keys of the drop list again, as a restored vault may hold them, and goes on."""
-        dropped = await self._database.read(lambda tx: RecordStore(tx).epochs_in("DROPPED"))
-        await asyncio.to_thread(self._vault.drop, dropped)
+        await self._drop_keys("DROPPED")
         await self.run()
 
     async def run(self) -> None:
         """Erases every epoch that is marked, its key first: from then on nothing can read its content."""
-        marked = await self._database.read(lambda tx: RecordStore(tx).epochs_in("DROPPING"))
-        if not marked:
-            return
-        await asyncio.to_thread(self._vault.drop, marked)
+        marked = await self._drop_keys("DROPPING")
         for epoch in marked:
             while not await self._database.write(lambda tx, epoch=epoch: _delete(tx, epoch)):  # type: ignore[misc]
                 pass
+        if marked and not await self._checkpoint():
+            _log.warning("erased rows stay in the log until the next checkpoint; their keys are gone")
+
+    async def _drop_keys(self, state: str) -> list[str]:
+        def drop(tx: Transaction) -> list[str]:
+            epochs = RecordStore(tx).epochs_in(state)
+            self._vault.drop(epochs)
+            return epochs
+
+        return await self._database.read(drop)
+
+    async def _checkpoint(self) -> bool:
         for _ in range(_CHECKPOINTS):
             if await self._database.checkpoint():
-                return
-            await asyncio.sleep(_PAUSE_SECONDS)  # a reader stands in the way
-        _log.warning("erased rows stay in the log until the next checkpoint, sealed by keys that are gone")
+                return True
+        return False
 
 
 def _delete(tx: Transaction, epoch: str) -> bool:

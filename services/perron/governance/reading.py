@@ -4,7 +4,7 @@ The purpose is declared before anything is looked up, and the reading is audited
 the content.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,10 +79,11 @@ class Reading:
         Raises NotFound from its last deadline on, FailedPrecondition (PURPOSE_ENDED) where others still run.
         """
         record = self.locate(store, call.caller, command)
-        outcome = self._readable(store, record, standing)
-        if outcome is None:
+        scope = (command.organization_id, record.ruling.workspace_id)
+        found = next(iter(self._found(store, scope, [record], standing)), None)
+        if found is None:
             raise missing("record")
-        if outcome.permission(command.purpose) is None:
+        if found.outcome.permission(command.purpose) is None:
             raise FailedPrecondition(
                 "PURPOSE_ENDED",
                 f"the record is no longer kept for {command.purpose}",
@@ -97,7 +98,7 @@ class Reading:
             command.organization_id,
             action=" ".join(filter(None, ("record.read", command.purpose.value, command.case_reference))),
         )
-        return Found(record, outcome), Content(*content)
+        return found, Content(*content)
 
     def list(
         self,
@@ -112,18 +113,22 @@ class Reading:
         What is not kept any more is left out, so a page may be short and still have a next one.
         """
         rows = store.records_of(*scope, before, rows_max)
-        found = [
-            Found(record, outcome)
-            for record in rows
-            if (outcome := self._readable(store, record, standing)) is not None
-        ]
+        found = self._found(store, scope, rows, standing)
         return found, rows[-1] if len(rows) == rows_max else None
 
-    def _readable(self, store: RecordStore, record: Record, standing: Standing) -> Outcome | None:
-        scope = (record.ruling.organization_id, record.ruling.workspace_id)
+    def _found(
+        self, store: RecordStore, scope: tuple[str, str], rows: Sequence[Record], standing: Standing
+    ) -> list[Found]:
+        """Returns those of a workspace's records that are kept now, each with what it permits now."""
         if {(scope[0], ""), scope} & store.buried([scope[0]]):
-            return None
-        return self._records.readable(record, standing, store.now_us())
+            return []
+        in_force = combined(store.directives([scope]).get(scope, ()))
+        now_us = store.now_us()
+        return [
+            Found(record, outcome)
+            for record in rows
+            if (outcome := self._records.readable(record, standing, in_force, now_us)) is not None
+        ]
 
 
 def declare(caller: Caller, command: ReadCommand) -> None:

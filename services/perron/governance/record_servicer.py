@@ -12,13 +12,13 @@ from perron.chassis.database import Database
 from perron.chassis.errors import PerronError
 from perron.chassis.interceptors.access import current_call
 from perron.chassis.paging import Pages
-from perron.governance import batches, convert
+from perron.governance import answers, convert
 from perron.governance.callers import organization_of, workspace_of
 from perron.governance.model import PutCommand, PutOutcome
+from perron.governance.peers import Standings
 from perron.governance.reading import Reading
 from perron.governance.record_store import RecordStore
 from perron.governance.records import Records
-from perron.governance.standings import Standings
 from perron.governance.store import Store, key_of
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -56,7 +56,7 @@ class RecordServicer(record_service_pb2_grpc.RecordServiceServicer):
 
     async def BatchPut(self, request: pb.BatchPutRequest, context: _Context) -> pb.BatchPutResponse:
         """Keeps the content of many exchanges."""
-        outcomes = await batches.answer(request.items, convert.put_command, self._batcher)
+        outcomes = await answers.batch(request.items, convert.put_command, self._batcher)
         return pb.BatchPutResponse(results=map(convert.put_result, outcomes))
 
     async def GetRecord(

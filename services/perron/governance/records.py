@@ -28,6 +28,7 @@ from perron.governance.model import (
     Record,
     Ruling,
     Standing,
+    TermsClass,
 )
 from perron.governance.outcomes import is_kept, meet, united, without_training
 from perron.governance.record_store import EpochKey, RecordStore, SealedRecord
@@ -100,7 +101,9 @@ class Records:
         self._keep(store, admitted, now_us)
         return results
 
-    def readable(self, record: Record, standing: Standing, now_us: int) -> Outcome | None:
+    def readable(
+        self, record: Record, standing: Standing, directives: Directives, now_us: int
+    ) -> Outcome | None:
         """Returns what may still be done with a record; None where nothing may, as if it did not exist."""
         ruling = record.ruling
         if not _stands(ruling, standing) or now_us >= record.due_us:
@@ -112,9 +115,11 @@ class Records:
             channel=ruling.channel,
             documents=standing.documents,
             zero_retention=False,  # what it means for records that exist was settled with the approval
-            opted_out=False,
+            opted_out=directives.opted_out(record.as_of_us),
         )
         outcome = meet(ruling.outcome, self._rulebook.judge(case, now_us).outcome)
+        if standing.terms_class is not TermsClass.FREE:  # clause 3-paid: paused, and no relabelling
+            outcome = without_training(outcome)
         permissions = tuple(
             one
             for one in outcome.permissions

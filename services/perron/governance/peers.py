@@ -1,4 +1,4 @@
-"""Standings: how organizations stand now, as identity answers in the same call. Never remembered."""
+"""Identity, as governance needs it: how organizations stand now, asked in the same call, never remembered."""
 
 import itertools
 from collections.abc import Collection
