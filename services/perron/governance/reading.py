@@ -12,6 +12,7 @@ from perron.chassis.errors import FailedPrecondition, InvalidArgument, Permissio
 from perron.chassis.ids import from_bytes
 from perron.chassis.interceptors.access import Call, Caller, CallerKind
 from perron.governance.callers import workspace_of
+from perron.governance.directives import combined
 from perron.governance.errors import missing
 from perron.governance.model import Outcome, Purpose, Record, Standing
 from perron.governance.record_store import RecordStore
@@ -107,7 +108,7 @@ class Reading:
         standing: Standing,
         before: tuple[int, bytes] | None,
         rows_max: int,
-    ) -> tuple[list[Found], Record | None]:
+    ) -> tuple[Sequence[Found], Record | None]:
         """Returns a page of a workspace's records, and its last row where there may be more.
 
         What is not kept any more is left out, so a page may be short and still have a next one.
@@ -118,7 +119,7 @@ class Reading:
 
     def _found(
         self, store: RecordStore, scope: tuple[str, str], rows: Sequence[Record], standing: Standing
-    ) -> list[Found]:
+    ) -> Sequence[Found]:
         """Returns those of a workspace's records that are kept now, each with what it permits now."""
         if {(scope[0], ""), scope} & store.buried([scope[0]]):
             return []
