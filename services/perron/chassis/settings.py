@@ -128,6 +128,13 @@ class ServiceSettings(BaseSettings):
         """
         return _read_file(self._name(field), getattr(self, field))
 
+    def own_key(self) -> str:
+        """Returns the key that the service presents to others; raises SetupError for a file that holds none."""
+        key = self.read_secret("key_file").decode("ascii", errors="replace")
+        if not key.isascii() or not key.isprintable():
+            raise SetupError(f"{self._name('key_file')}: {self.key_file} does not hold a key")
+        return key
+
     @classmethod
     def _given(cls, environ: Mapping[str, str]) -> dict[str, Any]:
         prefix = cls._prefix()
@@ -177,7 +184,7 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _default_store(cls, given: Any) -> Any:
         if isinstance(given, dict) and not given.get("database_url"):
-            given = {**given, "database_url": f"sqlite:///var/{cls.service_name()}.db"}
+            given = {**given, "database_url": f"sqlite:///var/{cls.service_name()}.sqlite"}
         return given
 
     @model_validator(mode="after")

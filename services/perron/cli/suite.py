@@ -102,16 +102,19 @@ class Suite:
             if not (self.folder / "keys" / name).exists():
                 write_private(self.folder / "keys" / name, secrets.token_hex(32) + "\n")
         self.endpoints = listening.addresses(self._services, self._ports)
-        self._migrate()
-        self._progress("starting identity")
+        self._migrate("identity")
         self._launch("identity")
-        self._await_serving(("identity",))
-        self._mint()
         rest = tuple(name for name in self._services if name != "identity")
-        self._progress(f"starting {', '.join(rest)}")
+        for name in rest:
+            if name in STORES:
+                self._migrate(name)
+        missing = [name for name in (*rest, "gateway") if not self._key_path(name).exists()]
+        if missing:
+            self._await_serving(("identity",))
+            self._mint(missing)
         for name in rest:
             self._launch(name)
-        self._await_serving(rest)
+        self._await_serving(self._services)
         self._write_whereabouts()
 
     def stop(self) -> None:
@@ -187,15 +190,14 @@ class Suite:
             )
         }
 
-    def _migrate(self) -> None:
+    def _migrate(self, service: str) -> None:
         from perron.chassis.migrations import runner  # alembic is a fifth of a second that few commands need
 
-        for name in STORES:
-            if name in self._services:
-                self._progress(f"migrating {name}")
-                runner.migrate(name, self._database_url(name))
+        self._progress(f"migrating {service}")
+        runner.migrate(service, self._database_url(service))
 
     def _launch(self, service: str) -> None:
+        self._progress(f"starting {service}")
         log = self.folder / "logs" / f"{service}.log"
         self._log_starts[service] = log.stat().st_size if log.exists() else 0
         with log.open("ab") as stream:
@@ -224,12 +226,9 @@ class Suite:
                         )
                     time.sleep(0.05)
 
-    def _mint(self) -> None:
-        names = [*(name for name in self._services if name != "identity"), "gateway"]
-        missing = [name for name in names if not self._key_path(name).exists()]
-        if missing:
-            self._progress("minting service keys")
-        for name, secret in minting.service_keys(self.endpoints["identity"], self.operator_key, missing):
+    def _mint(self, names: Sequence[str]) -> None:
+        self._progress("minting service keys")
+        for name, secret in minting.service_keys(self.endpoints["identity"], self.operator_key, names):
             write_private(self._key_path(name), secret + "\n")
 
     def _write_whereabouts(self) -> None:
