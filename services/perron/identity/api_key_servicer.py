@@ -122,7 +122,7 @@ class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
         verdicts = await self._answers.many(items)
         results = iter(map(self._result, items, verdicts))
         return pb.BatchVerifyResponse(
-            results=[next(results) if fault is None else convert.verify_result(fault) for fault in faults]
+            results=[next(results) if fault is None else convert.refused_result(fault) for fault in faults]
         )
 
     async def GetSigningKeys(
@@ -132,6 +132,8 @@ class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
         return pb.GetSigningKeysResponse(keys=convert.signing_keys(self._signer.keys))
 
     def _result(self, item: VerifyItem, verdict: Verdict | PerronError) -> pb.VerifyResult:
-        if not item.want_passport or isinstance(verdict, PerronError):
-            return convert.verify_result(verdict)
+        if isinstance(verdict, PerronError):
+            return convert.refused_result(verdict)
+        if not item.want_passport:
+            return convert.plain_result(verdict)
         return convert.verify_result(verdict, self._answers.passport(item, verdict))

@@ -48,18 +48,20 @@ def verify_response(verdict: Verdict, passport: str) -> key_pb.VerifyResponse:
     return response
 
 
-def verify_result(verdict: Verdict | PerronError, passport: str = "") -> key_pb.VerifyResult:
-    """Writes one answer of BatchVerify; without passport it is one message for each principal and state."""
-    if isinstance(verdict, PerronError):
-        return key_pb.VerifyResult(error=to_status(verdict))
-    if not passport:
-        return _plain_result(verdict.state, verdict.principal)
+def verify_result(verdict: Verdict, passport: str) -> key_pb.VerifyResult:
+    """Writes one answer of BatchVerify that carries a passport."""
     return key_pb.VerifyResult(response=verify_response(verdict, passport))
 
 
 @lru_cache(maxsize=16_384)
-def _plain_result(state: KeyState, principal: Principal | None) -> key_pb.VerifyResult:
-    return key_pb.VerifyResult(response=verify_response(Verdict(state, principal), ""))
+def plain_result(verdict: Verdict) -> key_pb.VerifyResult:
+    """Writes one answer of BatchVerify without passport: one message for one answer, to be copied."""
+    return verify_result(verdict, "")
+
+
+def refused_result(error: PerronError) -> key_pb.VerifyResult:
+    """Writes one answer of BatchVerify that there is none."""
+    return key_pb.VerifyResult(error=to_status(error))
 
 
 @lru_cache(maxsize=16_384)

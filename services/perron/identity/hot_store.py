@@ -15,13 +15,16 @@ from perron.chassis.database import Dialect, Transaction
 from perron.identity.key_store import read_grant
 from perron.identity.model import KeyFacts, KeyKind, OrganizationRole, OrganizationState, WorkspaceRole
 
-_FACTS: Final = """ SELECT k.digest, k.key_id, k.kind, k.service_name, k.operator_roles, k.organization_id,
-k.workspace_id, k.owner_member_id, k.scopes, k.allowed_models, k.allowed_networks, k.expire_time,
-k.revoke_time, k.ancestors, m.organization_role, s.workspace_role, w.workspace_id, o.state, o.plan,
-o.subscription_id, o.accepted FROM api_keys AS k LEFT JOIN organizations AS o ON o.organization_id =
-k.organization_id LEFT JOIN workspaces AS w ON w.workspace_id = k.workspace_id LEFT JOIN members AS m ON
-m.member_id = k.owner_member_id AND m.organization_id = k.organization_id LEFT JOIN memberships AS s ON
-s.workspace_id = k.workspace_id AND s.member_id = k.owner_member_id
+_COLUMNS: Final = """k.key_id, k.kind, k.service_name, k.operator_roles, k.organization_id, k.workspace_id,
+       k.owner_member_id, k.scopes, k.allowed_models, k.allowed_networks, k.expire_time, k.revoke_time,
+       k.ancestors, m.organization_role, s.workspace_role, w.workspace_id, o.state, o.plan, o.subscription_id,
+       o.accepted"""
+_FROM_KEYS: Final = """
+  FROM api_keys AS k
+  LEFT JOIN organizations AS o ON o.organization_id = k.organization_id
+  LEFT JOIN workspaces AS w ON w.workspace_id = k.workspace_id
+  LEFT JOIN members AS m ON m.member_id = k.owner_member_id AND m.organization_id = k.organization_id
+  LEFT JOIN memberships AS s ON s.workspace_id = k.workspace_id AND s.member_id = k.owner_member_id
  WHERE k."""
 _STANDINGS: Final = """
 SELECT w.workspace_id, w.organization_id, o.state, o.plan, o.subscription_id, o.accepted
@@ -45,15 +48,24 @@ class HotStore:
 
     def facts_by_digest(self, digests: Sequence[bytes]) -> dict[bytes, KeyFacts]:
         """Returns the facts of the keys stored under these digests."""
-        return {row[0]: read_facts(*row[1:]) for row in self._rows(_FACTS, "digest", digests)}
+        return {digest: read_facts(row) for digest, row in self._facts("digest", digests)}
 
     def facts_by_id(self, key_ids: Sequence[str]) -> dict[str, KeyFacts]:
         """Returns the facts of the keys of these ids."""
-        return {row[1]: read_facts(*row[1:]) for row in self._rows(_FACTS, "key_id", key_ids)}
+        return {key_id: read_facts(row) for key_id, row in self._facts("key_id", key_ids)}
 
     def standings(self, workspace_ids: Sequence[str]) -> dict[str, StandingRow]:
         """Returns how the organizations of these workspaces stand, by workspace."""
         return {row[0]: row for row in self._rows(_STANDINGS, "workspace_id", workspace_ids)}
+
+    def _facts(self, column: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        # One text instead of twenty values: a twentieth of the objects, and known again by one hash.
+        as_text = (
+            f"json_array({_COLUMNS})"
+            if self._tx.dialect == "sqlite"
+            else f"json_build_array({_COLUMNS})::text"
+        )
+        return self._rows(f"SELECT k.{column}, {as_text}{_FROM_KEYS}", column, values)
 
     def _rows(self, query: str, column: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         dialect = self._tx.dialect
@@ -72,29 +84,30 @@ def _statement(dialect: Dialect, query: str, column: str, count: int) -> str:
 
 
 @lru_cache(maxsize=16_384)
-def read_facts(
-    key_id: str,
-    kind: str,
-    service_name: str,
-    operator_roles: str,
-    organization_id: str,
-    workspace_id: str,
-    owner_member_id: str,
-    scopes: str,
-    models: str | None,
-    networks: str | None,
-    expire_us: int | None,
-    revoke_us: int | None,
-    ancestors: str,
-    organization_role: str | None,
-    workspace_role: str | None,
-    workspace_found: str | None,
-    organization_state: str | None,
-    plan: str | None,
-    subscription_id: str | None,
-    accepted: str | None,
-) -> KeyFacts:
+def read_facts(row: str) -> KeyFacts:
     """Reads one row: a pure function, remembered because the same text is read many times a second."""
+    (
+        key_id,
+        kind,
+        service_name,
+        operator_roles,
+        organization_id,
+        workspace_id,
+        owner_member_id,
+        scopes,
+        models,
+        networks,
+        expire_us,
+        revoke_us,
+        ancestors,
+        organization_role,
+        workspace_role,
+        workspace_found,
+        organization_state,
+        plan,
+        subscription_id,
+        accepted,
+    ) = json.loads(row)
     return KeyFacts(
         key_id=key_id,
         kind=KeyKind(kind),

@@ -281,8 +281,12 @@ class VerifyItem(NamedTuple):
         return "VerifyItem(…)"
 
 
-class Verdict(NamedTuple):
-    """One answer of Verify, and the instant that it is true of where it names a principal."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """One answer of Verify; `as_of_us` is the instant that it is true of, where a passport is wanted.
+
+    Equal only to itself, as Principal: the same answer about the same rows is the same object.
+    """
 
     state: KeyState
     principal: Principal | None = None

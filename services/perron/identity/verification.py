@@ -9,8 +9,9 @@ one.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from perron.chassis.credentials import is_well_formed
 from perron.chassis.passports import Passport
@@ -39,11 +40,13 @@ MALFORMED: Final = Verdict(KeyState.MALFORMED)
 _REFUSED: Final = {state: Verdict(state) for state in KeyState}
 
 
-class Reading(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Reading:
     """What the rows say of a key whatever the hour: a pure function of them, and so remembered by them."""
 
     refusal: Verdict | None
-    principal: Principal
+    valid: Verdict
+    grant: Grant
     expire_us: int | None
     overdue_from_us: int | None
 
@@ -84,7 +87,7 @@ class Verification:
         if facts is None:
             raise errors.not_found("key")
         elders = self._ancestors(store, [facts])
-        return self._reading(facts, _line(facts, elders)).principal.grant, facts.ancestors
+        return self._reading(facts, _line(facts, elders)).grant, facts.ancestors
 
     def passport(self, principal: Principal, as_of_us: int) -> Passport:
         """Returns what a passport says of a customer; `as_of_us` is the instant at which it was true."""
@@ -123,24 +126,26 @@ class Verification:
             return reading.refusal
         if reading.expire_us is not None and reading.expire_us <= now_us:
             return _REFUSED[KeyState.EXPIRED]
-        grant = reading.principal.grant
+        grant = reading.grant
         if grant.networks is not None and not grant.admits_peer(item.peer):
             return _REFUSED[KeyState.NETWORK_NOT_ALLOWED]
-        if not item.required_scopes <= grant.scopes:
-            return Verdict(KeyState.SCOPE_MISSING, reading.principal, now_us)
-        if reading.overdue_from_us is not None and reading.overdue_from_us <= now_us:
-            return Verdict(KeyState.TERMS_NOT_ACCEPTED, reading.principal, now_us)
-        return Verdict(KeyState.VALID, reading.principal, now_us)
+        verdict = reading.valid
+        if item.required_scopes and not item.required_scopes <= grant.scopes:
+            verdict = Verdict(KeyState.SCOPE_MISSING, verdict.principal)
+        elif reading.overdue_from_us is not None and reading.overdue_from_us <= now_us:
+            verdict = Verdict(KeyState.TERMS_NOT_ACCEPTED, verdict.principal)
+        return replace(verdict, as_of_us=now_us) if item.want_passport else verdict
 
     def _read(self, facts: KeyFacts, line: tuple[KeyFacts, ...]) -> Reading:
         refusal = _refusal(facts, line)
         principal = self._principal(facts, line)
         is_customer = facts.kind is KeyKind.CUSTOMER
         return Reading(
-            _REFUSED[refusal] if refusal is not None else None,
-            principal,
-            principal.grant.expire_us,
-            self._documents.overdue_from_us(facts.accepted) if is_customer else None,
+            refusal=None if refusal is None else _REFUSED[refusal],
+            valid=Verdict(KeyState.VALID, principal),
+            grant=principal.grant,
+            expire_us=principal.grant.expire_us,
+            overdue_from_us=self._documents.overdue_from_us(facts.accepted) if is_customer else None,
         )
 
     def _principal(self, facts: KeyFacts, line: tuple[KeyFacts, ...]) -> Principal:
