@@ -23,7 +23,7 @@ class Settings(ServiceSettings):
 def test_defaults_hold_where_the_environment_says_nothing() -> None:
     settings = Settings.read({"PATH": "/bin", "PERRON_OTHER_THING": "1"})
     assert settings.listen_address == "127.0.0.1:0"
-    assert settings.database_url == "sqlite:///var/toy.db"
+    assert settings.database_url == "sqlite:///var/toy.sqlite"
     assert (settings.sweep_seconds, settings.open_signup, settings.names) == (5.0, False, ())
     assert Settings.service_name() == "toy"
 
@@ -125,6 +125,13 @@ def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     settings = Settings.read({"PERRON_TOY_PEPPER_FILE": str(tmp_path)})
     with pytest.raises(SetupError, match=r"PERRON_TOY_PEPPER_FILE.*Is a directory"):
         settings.read_secret("pepper_file")
+
+
+def test_a_key_file_that_holds_no_key_is_named_without_its_content(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"prn_\xff\x00 canary")
+    with pytest.raises(SetupError, match="does not hold a key") as caught:
+        Settings.read({"PERRON_TOY_KEY_FILE": str(tmp_path / "key")}).own_key()
+    assert "canary" not in str(caught.value)
 
 
 def test_the_line_that_refuses_to_start_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
