@@ -18,7 +18,7 @@ SERVICE = "perron.api.admission.v1.AdmissionService"
 
 def build(settings: Settings, *, clock: Clock | None = None) -> Application:
     """Puts the service together; nothing is asked and nothing listens yet. Raises SetupError."""
-    key = settings.read_secret("key_file").decode()
+    key = settings.own_key()
     identity = Peer("identity", settings.identity_target, key, ca_file=settings.peer_ca_file)
     quotas = Peer("quotas", settings.quotas_target, key, ca_file=settings.peer_ca_file)
     governance = Peer("governance", settings.governance_target, key, ca_file=settings.peer_ca_file)

@@ -129,7 +129,7 @@ class ServiceSettings(BaseSettings):
         return _read_file(self._name(field), getattr(self, field))
 
     def own_key(self) -> str:
-        """Returns the key that the service presents to others; raises SetupError for a file that holds none."""
+        """Returns the key that the service presents to others; raises SetupError for a file without one."""
         key = self.read_secret("key_file").decode("ascii", errors="replace")
         if not key.isascii() or not key.isprintable():
             raise SetupError(f"{self._name('key_file')}: {self.key_file} does not hold a key")

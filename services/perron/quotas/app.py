@@ -47,12 +47,12 @@ def build(
     Raises SetupError for settings that cannot work.
     """
     limits = Limits(read_tiers(settings.tiers_file))
-    secret = settings.read_secret("key_file")
+    key = settings.own_key()
     database = Database(settings.database_url, clock=clock)
-    identity = Peer("identity", settings.identity_target, secret.decode(), ca_file=settings.peer_ca_file)
+    identity = Peer("identity", settings.identity_target, key, ca_file=settings.peer_ca_file)
     keys = IdentityKeys(identity)
     wall = clock or SystemClock()
-    pages = Pages(secret)
+    pages = Pages(key.encode())
     trail = AuditTrail(database, wall)
 
     steady = SteadyTime(clock.now_us if clock is not None else _steady_us)
