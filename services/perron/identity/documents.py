@@ -57,7 +57,7 @@ class Documents:
         for acceptance in acceptances:
             document = self._by_version.get((acceptance.document, acceptance.version))
             if document is None:
-                raise errors.document_unknown(acceptance.document)
+                raise errors.document_unknown()
             if not hmac.compare_digest(document.text_digest, acceptance.text_digest):
                 raise errors.digest_mismatch(acceptance.document)
 

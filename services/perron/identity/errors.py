@@ -81,13 +81,12 @@ def plan_unknown() -> InvalidArgument:
     )
 
 
-def document_unknown(document: str) -> InvalidArgument:
-    """Says that this installation has no such document or version."""
+def document_unknown() -> InvalidArgument:
+    """Says that this installation has no such document or version, without repeating what was sent."""
     return InvalidArgument(
         "DOCUMENT_UNKNOWN",
         "This installation has no such document or version; ListDocuments names them.",
         field="acceptances",
-        metadata={"document": document},
     )
 
 
