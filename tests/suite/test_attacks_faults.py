@@ -1,0 +1,265 @@
+"""When a peer, a store or the disk is gone, the suite says so and nothing else; and it loses nothing it acknowledged."""
+
+import os
+import random
+import resource
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from perron.api.admission.v1 import admission_service_pb2 as admission
+from perron.api.common.v1 import roles_pb2
+from perron.api.governance.v1 import decision_service_pb2, record_service_pb2
+from perron.cli.suite import SERVICES, STORES, Suite
+from tests import scale
+from tests.attacks.requests import Requests
+from tests.attacks.wire import Answer, assert_refused_properly, named
+from tests.attacks.world import MODEL, World
+from tests.rpcs import RPCS
+
+PEERS = ("identity", "quotas", "governance")
+RECOVERY_SECONDS = 15.0
+PATIENCE_SECONDS = 12.0
+"""A deadline beyond every time-out inside the suite."""
+
+MUTATION = {
+    "identity": "WorkspaceService.CreateWorkspace",
+    "quotas": "LimitService.SetCap",
+    "governance": "DirectiveService.SetTrainingPreference",
+}
+"""One write of each store."""
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A world of our own, whose services may be killed."""
+    with Suite(tmp_path_factory.mktemp("fragile")) as suite:
+        world = World(suite)
+        yield world
+        world.wire.close()
+
+
+def admit(world: World, timeout: float = PATIENCE_SECONDS, request_id: str = "") -> Answer:
+    request = admission.AdmitRequest(
+        credential=world.tenant.admin.secret,
+        model=MODEL,
+        estimated_tokens=10,
+        channel=roles_pb2.CHANNEL_API,
+        request_id=request_id,
+    )
+    return world.wire.call(named("AdmissionService.Admit"), request, world.services["gateway"].secret, timeout=timeout)
+
+
+def eventually(asked: Callable[[], Answer]) -> Answer:
+    """The first good answer, or the last one when patience ends."""
+    end = time.monotonic() + RECOVERY_SECONDS
+    answer = asked()
+    while answer.code != "OK" and time.monotonic() < end:
+        time.sleep(0.05)
+        answer = asked()
+    return answer
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_that_is_gone_is_unavailable_and_missed_by_name(peer: str, fragile: World) -> None:
+    assert eventually(lambda: admit(fragile)).code == "OK"
+    fragile.suite.kill(peer)
+    try:
+        for _ in range(5):
+            start = time.monotonic()
+            refused = admit(fragile, timeout=5)
+            assert_refused_properly(refused, "UNAVAILABLE")
+            assert refused.reason == "PEER_UNAVAILABLE"
+            assert refused.error is not None
+            assert refused.error.metadata["peer"] == peer
+            assert time.monotonic() - start < 5
+    finally:
+        fragile.suite.restart(peer)
+
+    assert eventually(lambda: admit(fragile)).code == "OK"
+
+
+def test_without_identity_nobody_is_let_in_and_nobody_is_called_a_stranger(fragile: World) -> None:
+    requests = Requests(fragile)
+    made = [(rpc, requests.valid(rpc)) for rpc in RPCS if rpc.host in {"quotas", "governance", "admission"}]
+    fragile.suite.kill("identity")
+    try:
+        time.sleep(1.1)  # the answer for a service's own key may be remembered for a second
+        for rpc, request in made:
+            if rpc.access.public or rpc.streams:
+                continue
+            refused = fragile.wire.call(rpc, request, fragile.caller(rpc.access).secret, timeout=5)
+            assert refused.code == "UNAVAILABLE", f"{rpc}: {refused}"
+            assert refused.reason == "PEER_UNAVAILABLE", f"{rpc}: {refused}"
+    finally:
+        fragile.suite.restart("identity")
+    assert eventually(lambda: admit(fragile)).code == "OK"
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_that_is_two_seconds_slow_is_waited_for_within_the_deadline(peer: str, fragile: World) -> None:
+    assert eventually(lambda: admit(fragile)).code == "OK"
+    os.kill(fragile.suite.pids[peer], signal.SIGSTOP)
+    wake = threading.Timer(2.0, os.kill, (fragile.suite.pids[peer], signal.SIGCONT))
+    wake.start()
+    try:
+        start = time.monotonic()
+        impatient = admit(fragile, timeout=0.7)
+        assert impatient.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}, str(impatient)
+        assert time.monotonic() - start < 1.5
+        assert admit(fragile, timeout=PATIENCE_SECONDS).code == "OK"
+    finally:
+        wake.join()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Somebody else writes to a store and does not end."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+@contextmanager
+def full(pid: int, path: Path) -> Iterator[None]:
+    """No file of a process grows any more, as on a full disk."""
+    written = [candidate.stat().st_size for candidate in path.parent.glob(f"{path.name}*")]
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (min(written), before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("service", STORES)
+def test_a_store_that_is_locked_is_unavailable_within_the_deadline(service: str, fragile: World) -> None:
+    rpc = named(MUTATION[service])
+    key = fragile.tenant.admin.secret
+    assert eventually(lambda: fragile.wire.call(rpc, Requests(fragile).valid(rpc), key)).code == "OK"
+    with locked(fragile.suite.folder / f"{service}.sqlite"):
+        refused = fragile.wire.call(rpc, Requests(fragile).valid(rpc), key, timeout=PATIENCE_SECONDS)
+        assert_refused_properly(refused, "UNAVAILABLE")
+        assert refused.reason == "STORE_UNAVAILABLE"
+
+    assert eventually(lambda: fragile.wire.call(rpc, Requests(fragile).valid(rpc), key)).code == "OK"
+
+
+@pytest.mark.parametrize("service", STORES)
+def test_a_full_disk_is_unavailable_and_heals_without_a_restart(service: str, fragile: World) -> None:
+    rpc = named(MUTATION[service])
+    key = fragile.tenant.admin.secret
+    pid = fragile.suite.pids[service]
+    with full(pid, fragile.suite.folder / f"{service}.sqlite"):
+        for _ in range(3):
+            refused = fragile.wire.call(rpc, Requests(fragile).valid(rpc), key, timeout=PATIENCE_SECONDS)
+            assert_refused_properly(refused, "UNAVAILABLE")
+            assert refused.reason == "STORE_UNAVAILABLE"
+        if service in {"quotas", "governance"}:
+            assert admit(fragile).code == "UNAVAILABLE"
+
+    assert eventually(lambda: fragile.wire.call(rpc, Requests(fragile).valid(rpc), key)).code == "OK"
+    assert eventually(lambda: admit(fragile)).code == "OK"
+    assert fragile.suite.pids[service] == pid
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the suite has acknowledged."""
+
+    decisions: set[str] = field(default_factory=set)
+    settled: dict[str, admission.CompleteResponse] = field(default_factory=dict)
+    codes: Counter[str] = field(default_factory=Counter)
+
+
+def gateway(world: World, ledger: Ledger, stop: threading.Event) -> None:
+    """Admits and completes until it is stopped, and writes down every acknowledgement."""
+    key = world.services["gateway"].secret
+    while not stop.is_set():
+        admitted = admit(world, timeout=5)
+        ledger.codes[f"{admitted.code} {admitted.reason}"] += 1
+        if admitted.code != "OK":
+            time.sleep(0.01)
+            continue
+        response = admission.AdmitResponse.FromString(admitted.body)
+        ledger.decisions.add(response.decision.decision_id)
+        request = admission.CompleteRequest(admission_id=response.admission_id, tokens=7)
+        request.content.input = request.content.output = response.decision.decision_id.encode()
+        completed = world.wire.call(named("AdmissionService.Complete"), request, key, timeout=5)
+        ledger.codes[f"{completed.code} {completed.reason}"] += 1
+        if completed.code == "OK":
+            ledger.settled[response.admission_id] = admission.CompleteResponse.FromString(completed.body)
+
+
+def test_no_acknowledged_write_is_lost_when_processes_are_killed_under_load(fragile: World) -> None:
+    ledger, stop = Ledger(), threading.Event()
+    gateways = [threading.Thread(target=gateway, args=(fragile, ledger, stop)) for _ in range(6)]
+    for thread in gateways:
+        thread.start()
+    draw = random.Random(7)
+    kills = 0
+    try:
+        for _ in range(scale.times(1, 50)):
+            for service in draw.sample(SERVICES, len(SERVICES)):
+                time.sleep(draw.uniform(0.05, 0.3))  # any instant
+                fragile.suite.kill(service)
+                fragile.suite.restart(service)
+                kills += 1
+    finally:
+        stop.set()
+        for thread in gateways:
+            thread.join()
+    assert eventually(lambda: admit(fragile)).code == "OK"
+
+    allowed = {"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
+    assert {code.split(" ", maxsplit=1)[0] for code in ledger.codes} <= allowed, ledger.codes
+    assert ledger.settled
+    assert_decisions_are_kept(fragile, ledger)
+    assert_settlements_are_kept(fragile, ledger)
+    for service in STORES:
+        assert integrity(fragile.suite.folder / f"{service}.sqlite") == "ok"
+    scale.record(
+        "no acknowledged write is lost when processes are killed under load",
+        kills=kills,
+        decisions=len(ledger.decisions),
+        settled=len(ledger.settled),
+    )
+
+
+def assert_decisions_are_kept(world: World, ledger: Ledger) -> None:
+    for decision_id in ledger.decisions:
+        wanted = decision_service_pb2.GetDecisionRequest(decision_id=decision_id)
+        world.wire.ask("DecisionService.GetDecision", wanted, world.tenant.admin.secret)
+
+
+def assert_settlements_are_kept(world: World, ledger: Ledger) -> None:
+    """What was settled stays settled with what it was settled with, and what was recorded can be read."""
+    for admission_id, acknowledged in ledger.settled.items():
+        again = admission.CompleteRequest(admission_id=admission_id, tokens=9)
+        answer = world.wire.ask("AdmissionService.Complete", again, world.services["gateway"].secret)
+        assert answer.settled_tokens == acknowledged.settled_tokens == 7
+        if acknowledged.recorded:
+            request = record_service_pb2.GetRecordRequest(record_id=acknowledged.record_id, purpose=1)  # type: ignore[arg-type]
+            read = world.wire.call(named("RecordService.GetRecord"), request, world.tenant.admin.secret)
+            assert read.code == "OK", str(read)
+
+
+def integrity(path: Path) -> str:
+    """What SQLite says of a store's file."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+    finally:
+        connection.close()
