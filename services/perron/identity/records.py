@@ -27,7 +27,7 @@ def read_records(path: str, packaged: str, key: str) -> tuple[str, list["Record"
             else resources.files(__package__).joinpath(packaged).read_text("utf-8")
         )
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{source}: cannot be read ({type(error).__name__})"
+        message = f"{source}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}"
         raise SetupError(message) from None
     try:
         content = yaml.safe_load(text)

@@ -13,6 +13,7 @@ from perron.identity.documents import Documents
 from perron.identity.grants import Grant
 from perron.identity.model import ALL_SCOPES, KeyState, OrganizationRole, WorkspaceRole
 from perron.identity.store import Store
+from perron.identity.tables import metadata, organizations
 from tests.unit.identity.people import OLDER_PEPPER, PEPPER, House, admin, call
 
 pytestmark = pytest.mark.parametrize("database", BOTH, indirect=True)
@@ -170,6 +171,18 @@ async def test_a_removed_owner_takes_keys_and_descendants_with_it(database: Data
         ).state is KeyState.OWNER_REMOVED
 
 
+async def test_keys_of_a_terminated_organization_are_refused(database: Database) -> None:
+    house = House()
+
+    def terminate(tx: Transaction) -> str:
+        founded = house.found(Store(tx))
+        tx.execute(organizations.update().values(state="TERMINATED"))
+        return founded.key.secret
+
+    secret = await database.write(terminate)
+    assert (await database.read(lambda tx: house.verify(Store(tx), secret))).state is KeyState.TERMINATED
+
+
 async def test_minting_for_another_gives_the_minter_no_role_that_the_other_gains_later(
     database: Database,
 ) -> None:
@@ -244,8 +257,6 @@ async def test_no_secret_is_in_the_database(database: Database) -> None:
     founded = await database.write(lambda tx: house.found(Store(tx)))
 
     def every_value(tx: Transaction) -> list[str]:
-        from perron.identity.tables import metadata
-
         return [
             str(value)
             for table in metadata.sorted_tables
