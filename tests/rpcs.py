@@ -1,4 +1,4 @@
-"""Every RPC of Perron, read from the generated descriptors: a test over RPCS covers the next RPC by itself."""
+"""Every RPC of Perron, read from the descriptors: a test over RPCS covers the next RPC by itself."""
 
 import importlib
 from collections.abc import Iterator
@@ -87,7 +87,9 @@ class Rpc:
 def files() -> Iterator[FileDescriptorProto]:
     """The files of Perron's contract with their comments, from gen/descriptors.binpb."""
     content = (ROOT / "gen" / "descriptors.binpb").read_bytes()
-    yield from (file for file in FileDescriptorSet.FromString(content).file if file.name.startswith("perron/"))
+    yield from (
+        file for file in FileDescriptorSet.FromString(content).file if file.name.startswith("perron/")
+    )
 
 
 def rules(field: FieldDescriptor) -> validate_pb2.FieldRules:

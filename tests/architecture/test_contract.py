@@ -13,7 +13,17 @@ from tests import rpcs
 from tests.rpcs import DECLARED, Rpc, fields_of, is_map, is_repeated, rules
 
 SECRETS = frozenset(
-    {"admission_id", "content", "credential", "data_subject", "input", "output", "passport", "passports", "secret"}
+    {
+        "admission_id",
+        "content",
+        "credential",
+        "data_subject",
+        "input",
+        "output",
+        "passport",
+        "passports",
+        "secret",
+    }
 )
 """Names of fields that hold secrets or content, in requests and answers alike."""
 
@@ -118,7 +128,9 @@ def test_every_element_of_the_contract_is_commented(file: FileDescriptorProto) -
 
 @each_rpc
 def test_every_rpc_names_its_errors_by_reasons_that_exist(rpc: Rpc) -> None:
-    known = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}
+    known = {
+        name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name
+    }
     codes = {"NOT_FOUND", "INVALID_ARGUMENT"}
     comment = _comment_of(rpc)
     _, _, errors = comment.partition("Error")
@@ -153,7 +165,9 @@ def _elements(file: FileDescriptorProto) -> Iterator[tuple[str, tuple[int, ...]]
         yield extension.name, (7, number)
 
 
-def _elements_of_message(message: DescriptorProto, path: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _elements_of_message(
+    message: DescriptorProto, path: tuple[int, ...]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     if message.options.map_entry:
         return
     yield message.name, path
@@ -165,7 +179,9 @@ def _elements_of_message(message: DescriptorProto, path: tuple[int, ...]) -> Ite
         yield from _elements_of_enum(enum, (*path, 4, number))
 
 
-def _elements_of_enum(enum: EnumDescriptorProto, path: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _elements_of_enum(
+    enum: EnumDescriptorProto, path: tuple[int, ...]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield enum.name, path
     for number, value in enumerate(enum.value):
         yield value.name, (*path, 2, number)
@@ -216,8 +232,10 @@ def _is_value_bounded(field: FieldDescriptor, rule: Any) -> bool:
 
 
 def _is_text_bounded(rule: Any) -> bool:
-    """Whether a text has a greatest length: stated, or by its form, or by a pattern that repeats nothing freely."""
-    if any(rule.HasField(bound) for bound in _LENGTHS) or any(getattr(rule, form, False) for form in _SHORT_FORMS):
+    """Whether a text has a greatest length: stated, by its form, or by a pattern without free repetition."""
+    if any(rule.HasField(bound) for bound in _LENGTHS) or any(
+        getattr(rule, form, False) for form in _SHORT_FORMS
+    ):
         return True
     pattern = re.sub(r"\\.|\[[^]]*\]", "", str(rule.pattern))  # within a class, * and + are themselves
     return pattern.startswith("^") and pattern.endswith("$") and not re.search(r"[*+]|,\}", pattern)

@@ -13,7 +13,9 @@ def test_generated_code_is_fresh(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "protos", tmp_path / "protos", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "gen", tmp_path / "gen", ignore=shutil.ignore_patterns("__pycache__"))
 
-    subprocess.run([sys.executable, "protos/plugins/generate.py"], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "protos/plugins/generate.py"], cwd=tmp_path, check=True, capture_output=True
+    )
 
     assert list(differing(ROOT / "gen", tmp_path / "gen")) == []
 
@@ -31,5 +33,6 @@ def differing(committed: Path, fresh: Path) -> list[str]:
     return sorted(
         str(name)
         for name in names
-        if not all(at(name).is_file() for at in same) or not filecmp.cmp(*(at(name) for at in same), shallow=False)
+        if not all(at(name).is_file() for at in same)
+        or not filecmp.cmp(*(at(name) for at in same), shallow=False)
     )

@@ -40,7 +40,9 @@ def test_the_namespace_has_no_module_of_its_own(root: str) -> None:
 
 def test_nothing_shadows_a_package_that_is_installed() -> None:
     """A folder `google` in gen/python would hide the real one."""
-    roots = {path.name for root in ("services", "gen/python") for path in (ROOT / root).iterdir() if path.is_dir()}
+    roots = {
+        path.name for root in ("services", "gen/python") for path in (ROOT / root).iterdir() if path.is_dir()
+    }
 
     assert roots - {"__pycache__"} == {"perron", "buf"}
 
@@ -74,7 +76,8 @@ def test_the_domain_asks_its_clock_for_the_time(room: str) -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
-        and (node.value.id, node.attr) in {("datetime", "now"), ("time", "time"), ("time", "time_ns"), ("date", "today")}
+        and (node.value.id, node.attr)
+        in {("datetime", "now"), ("time", "time"), ("time", "time_ns"), ("date", "today")}
     }
 
     assert own_time == set()

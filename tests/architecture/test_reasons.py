@@ -13,7 +13,9 @@ from tests import rpcs
 SERVICES = rpcs.ROOT / "services" / "perron"
 PREFIX = "ERROR_REASON_"
 REASONS = sorted(
-    name.removeprefix(PREFIX) for name in error_reason_pb2.ErrorReason.keys() if not name.endswith("UNSPECIFIED")
+    name.removeprefix(PREFIX)
+    for name in error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name
+    if not name.endswith("UNSPECIFIED")
 )
 ERRORS = frozenset(
     {
@@ -80,7 +82,11 @@ def sources() -> Iterator[Path]:
 
 def literals(path: Path) -> set[str]:
     """The texts in a module."""
-    return {node.value for node in ast.walk(_tree(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {
+        node.value
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
 
 
 def names(path: Path) -> set[str]:

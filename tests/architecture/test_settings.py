@@ -19,7 +19,7 @@ def settings_of(room: str) -> type[ServiceSettings]:
 
 
 def variables(room: str) -> set[str]:
-    """The environment variables of a service; what all services share is documented once, as PERRON_<SERVICE>_…."""
+    """The variables of a service; what all services share is documented once, as PERRON_<SERVICE>_…."""
     shared = set(ServiceSettings.model_fields)
     own = {f"PERRON_{room.upper()}_{name.upper()}" for name in set(settings_of(room).model_fields) - shared}
     common = {f"PERRON_<SERVICE>_{name.upper()}" for name in shared - {"plaintext"}}
@@ -35,7 +35,11 @@ def test_every_setting_is_documented(room: str) -> None:
 
 def test_no_setting_is_documented_that_does_not_exist() -> None:
     known = set().union(*(variables(room) for room in ROOMS))
-    written = set(re.findall(r"`(PERRON_(?:IDENTITY|QUOTAS|GOVERNANCE|ADMISSION|<SERVICE>)_[A-Z_]+)`", PAGE.read_text("utf-8")))
+    written = set(
+        re.findall(
+            r"`(PERRON_(?:IDENTITY|QUOTAS|GOVERNANCE|ADMISSION|<SERVICE>)_[A-Z_]+)`", PAGE.read_text("utf-8")
+        )
+    )
     files = {f"{name}_FILE" for name in known}
 
     assert sorted(written - known - files) == []

@@ -27,7 +27,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     query = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    packages = Path(subprocess.run([python, "-c", query], check=True, capture_output=True, text=True).stdout.strip())
+    packages = Path(
+        subprocess.run([python, "-c", query], check=True, capture_output=True, text=True).stdout.strip()
+    )
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(packages)
     # Behind the wheel on the path, and read as a folder only: the .pth of the checkout is not followed.
@@ -51,11 +53,18 @@ def test_the_wheel_holds_the_data_files_of_every_service(wheel: Path) -> None:
 
 
 @pytest.mark.parametrize("service", ["identity", "quotas", "governance", "admission"])
-def test_a_service_of_the_wheel_starts_and_says_what_it_misses(installed: Path, service: str, tmp_path: Path) -> None:
-    """An empty environment is no place to serve from: one line says so, and it comes from the installed code."""
+def test_a_service_of_the_wheel_starts_and_says_what_it_misses(
+    installed: Path, service: str, tmp_path: Path
+) -> None:
+    """It cannot serve from an empty environment, and it is the installed code that says so in one line."""
     code = f"import perron.{service} as found; print(found.__file__)"
-    where = subprocess.run([installed, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    environment = {"PATH": os.environ["PATH"], f"PERRON_{service.upper()}_LISTEN_ADDRESS": "127.0.0.1:nowhere"}
+    where = subprocess.run(
+        [installed, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    environment = {
+        "PATH": os.environ["PATH"],
+        f"PERRON_{service.upper()}_LISTEN_ADDRESS": "127.0.0.1:nowhere",
+    }
     started = subprocess.run(
         [installed, "-m", f"perron.{service}"],
         cwd=tmp_path,

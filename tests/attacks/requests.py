@@ -1,7 +1,7 @@
-"""A valid request for every RPC, made from its descriptor, so that an RPC of tomorrow is attacked without being asked.
+"""A valid request for every RPC, made from its descriptor: an RPC of tomorrow is attacked unasked.
 
-A field is filled by its name from the world's ids, else by its type within its declared bounds. What cannot be guessed
-stands in `_BY_RPC`.
+A field is filled by its name from the world's ids, else by its type within its declared bounds. What cannot
+be guessed stands in `_BY_RPC`.
 """
 
 import time
@@ -93,7 +93,9 @@ class Requests:
             case "google.protobuf.FieldMask":
                 target.paths.extend(value)
             case _ if is_repeated(field):
-                target.extend(value if isinstance(value, list) else [self._message(field.message_type, rpc, tenant)])
+                target.extend(
+                    value if isinstance(value, list) else [self._message(field.message_type, rpc, tenant)]
+                )
             case _:
                 target.SetInParent()
                 target.MergeFrom(self._message(field.message_type, rpc, tenant))

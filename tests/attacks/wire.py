@@ -1,4 +1,4 @@
-"""Calls as an attacker makes them: any bytes, any credential, any deadline; and what comes back, taken apart."""
+"""Calls as an attacker makes them, with any bytes, credential and deadline, and their answers taken apart."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -39,7 +39,17 @@ ANSWERS = frozenset(
 )
 """Codes that a healthy service may answer to anything that it is sent."""
 
-_INNARDS = ("Traceback", "Exception", "sqlalchemy", "sqlite", "psycopg", ".py", "<class", "SELECT ", "INSERT ")
+_INNARDS = (
+    "Traceback",
+    "Exception",
+    "sqlalchemy",
+    "sqlite",
+    "psycopg",
+    ".py",
+    "<class",
+    "SELECT ",
+    "INSERT ",
+)
 _METADATA = Iterable[tuple[str, str | bytes]]
 
 
@@ -98,7 +108,9 @@ class Wire:
         channel: Any = self.channel(rpc.host)
         try:
             if rpc.streams:
-                return _first(channel.unary_stream(rpc.path)(raw, min(timeout, STREAM_SECONDS), metadata=sent))
+                return _first(
+                    channel.unary_stream(rpc.path)(raw, min(timeout, STREAM_SECONDS), metadata=sent)
+                )
             method = channel.unary_unary(rpc.path)
             body, call = method.with_call(raw, timeout, metadata=sent, compression=compression)
             return Answer("OK", body, trailing=_pairs(call.trailing_metadata()))

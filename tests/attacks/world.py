@@ -53,7 +53,10 @@ class Person:
                 rule = access.customer
                 scoped = not rule.scope or rule.scope in self.scopes
                 roles = rule.organization_roles or rule.workspace_roles
-                fits = self.organization_role in rule.organization_roles or self.workspace_role in rule.workspace_roles
+                fits = (
+                    self.organization_role in rule.organization_roles
+                    or self.workspace_role in rule.workspace_roles
+                )
                 return scoped and (not roles or fits)
             case "operator" if access.HasField("operator"):
                 return not access.operator.roles or bool(self.operator_roles & set(access.operator.roles))
@@ -82,12 +85,18 @@ class World:
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
         self.wire = Wire(suite.endpoints)
-        self.operator = Person("operator", "operator", suite.operator_key, operator_roles=frozenset(range(1, 7)))
-        self.services = {name: self._service(name) for name in ("admission", "quotas", "governance", "gateway")}
+        self.operator = Person(
+            "operator", "operator", suite.operator_key, operator_roles=frozenset(range(1, 7))
+        )
+        self.services = {
+            name: self._service(name) for name in ("admission", "quotas", "governance", "gateway")
+        }
         self.services["stranger"] = self._platform_key("stranger", service="stranger")
         self.documents = self._documents()
         self.operators = {
-            name: self._platform_key(name, role=number) for name, number in roles_pb2.OperatorRole.items() if number
+            name: self._platform_key(name, role=number)
+            for name, number in roles_pb2.OperatorRole.items()
+            if number
         }
         self.tenant = self.new_tenant("attacked", plan="scale-2")
         self.other = self.new_tenant("neighbour", plan="scale-2")
@@ -98,7 +107,12 @@ class World:
     @property
     def callers(self) -> list[Person]:
         """Everybody who may knock, of every kind, role and scope; the neighbour is not among them."""
-        return [*self.tenant.people.values(), *self.operators.values(), self.operator, *self.services.values()]
+        return [
+            *self.tenant.people.values(),
+            *self.operators.values(),
+            self.operator,
+            *self.services.values(),
+        ]
 
     def caller(self, access: access_pb2.Access, tenant: Tenant | None = None) -> Person:
         """Somebody whom the contract lets in, the customer first."""
@@ -144,10 +158,14 @@ class World:
             ),
             workspace_role=workspace_role,  # type: ignore[arg-type]  # a number of the enum
         )
-        added: str = self.wire.ask("WorkspaceService.AddMember", request, tenant.admin.secret).member.member_id
+        added: str = self.wire.ask(
+            "WorkspaceService.AddMember", request, tenant.admin.secret
+        ).member.member_id
         return added
 
-    def new_key(self, tenant: Tenant, scopes: tuple[int, ...] = ALL_SCOPES, *, owner: str = "", **more: Any) -> Any:
+    def new_key(
+        self, tenant: Tenant, scopes: tuple[int, ...] = ALL_SCOPES, *, owner: str = "", **more: Any
+    ) -> Any:
         """Mints a key of the tenant and returns what CreateApiKey answers."""
         request = api_key_pb2.CreateApiKeyRequest(
             display_name=f"key {next(_numbers)}",
@@ -198,7 +216,9 @@ class World:
         made = self.wire.ask("ApiKeyService.CreatePlatformKey", request, self.operator.secret)
         kind = "service" if service else "operator"
         roles = frozenset({role} - {0})
-        return Person(f"{kind} {name}", kind, made.secret, made.key.key_id, operator_roles=roles, service=service)
+        return Person(
+            f"{kind} {name}", kind, made.secret, made.key.key_id, operator_roles=roles, service=service
+        )
 
     def _documents(self) -> list[organization_pb2.DocumentAcceptance]:
         listed = self.wire.ask("OrganizationService.ListDocuments", organization_pb2.ListDocumentsRequest())
@@ -220,14 +240,25 @@ class World:
         organization_roles, workspace_roles = roles_pb2.OrganizationRole, roles_pb2.WorkspaceRole
         for name, organization_role, workspace_role in (
             ("auditor", organization_roles.ORGANIZATION_ROLE_AUDITOR, workspace_roles.WORKSPACE_ROLE_MEMBER),
-            ("workspace admin", organization_roles.ORGANIZATION_ROLE_MEMBER, workspace_roles.WORKSPACE_ROLE_ADMIN),
+            (
+                "workspace admin",
+                organization_roles.ORGANIZATION_ROLE_MEMBER,
+                workspace_roles.WORKSPACE_ROLE_ADMIN,
+            ),
             ("member", organization_roles.ORGANIZATION_ROLE_MEMBER, workspace_roles.WORKSPACE_ROLE_MEMBER),
         ):
             member = self.new_member(tenant, organization_role, workspace_role)
             made = self.new_key(tenant, owner=member)
             scopes = frozenset(ALL_SCOPES)
             tenant.people[name] = Person(
-                name, "customer", made.secret, made.key.key_id, member, scopes, organization_role, workspace_role
+                name,
+                "customer",
+                made.secret,
+                made.key.key_id,
+                member,
+                scopes,
+                organization_role,
+                workspace_role,
             )
         for scope in ALL_SCOPES:
             made = self.new_key(tenant, (scope,))
@@ -275,7 +306,9 @@ class World:
         self.refill(tenant)
 
     def _reservation(self, tenant: Tenant) -> str:
-        request = quota_service_pb2.ReserveRequest(passport=self.passport(tenant), model=MODEL, requests=1, tokens=10)
+        request = quota_service_pb2.ReserveRequest(
+            passport=self.passport(tenant), model=MODEL, requests=1, tokens=10
+        )
         reserved = self.wire.ask("QuotaService.Reserve", request, self.services["admission"].secret)
         return str(reserved.reservation_id)
 
@@ -290,7 +323,10 @@ class World:
         self.wire.ask("LimitService.SetCap", cap, tenant.admin.secret)
         self.admit(tenant, model=CAPPED_MODEL)
         request = admission.AdmitRequest(
-            credential=tenant.admin.secret, model=CAPPED_MODEL, estimated_tokens=1, channel=roles_pb2.CHANNEL_API
+            credential=tenant.admin.secret,
+            model=CAPPED_MODEL,
+            estimated_tokens=1,
+            channel=roles_pb2.CHANNEL_API,
         )
         refused = self.wire.call(named("AdmissionService.Admit"), request, self.services["gateway"].secret)
         assert refused.code == "RESOURCE_EXHAUSTED", str(refused)
@@ -300,7 +336,9 @@ class World:
 
     def _zero_retention(self, tenant: Tenant, workspace: str) -> str:
         request = directive_service_pb2.RequestZeroRetentionRequest(
-            organization_id=tenant.organization_id, workspace_id=workspace, reasons="the records are of patients"
+            organization_id=tenant.organization_id,
+            workspace_id=workspace,
+            reasons="the records are of patients",
         )
         asked = self.wire.ask("DirectiveService.RequestZeroRetention", request, tenant.admin.secret)
         return str(asked.zero_retention_request.zero_retention_request_id)

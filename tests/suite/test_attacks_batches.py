@@ -102,7 +102,11 @@ def test_an_item_is_answered_as_it_would_be_alone(rpc: Rpc, world: World, reques
         together = items(rpc, world.wire.call(rpc, among, key))[POISONED]
         alone = items(rpc, world.wire.call(rpc, single, key))[0]
 
-        assert (together.code, together.reason, together.message) == (alone.code, alone.reason, alone.message), name
+        assert (together.code, together.reason, together.message) == (
+            alone.code,
+            alone.reason,
+            alone.message,
+        ), name
 
 
 @each_batch
@@ -124,7 +128,9 @@ def test_a_bad_passport_refuses_its_own_items_only(rpc: Rpc, world: World, reque
     answers = items(rpc, world.wire.call(rpc, request, world.caller(rpc.access).secret))
 
     assert codes(answers[0::2]) == ["OK"] * (ITEMS // 2)
-    assert {(answer.code, answer.reason) for answer in answers[1::2]} == {("UNAUTHENTICATED", "PASSPORT_INVALID")}
+    assert {(answer.code, answer.reason) for answer in answers[1::2]} == {
+        ("UNAUTHENTICATED", "PASSPORT_INVALID")
+    }
 
 
 @pytest.mark.parametrize("name", ["BatchAdmit", "BatchVerify"])
@@ -138,8 +144,8 @@ def test_hostile_credentials_in_a_batch_harm_nobody(name: str, world: World, req
         " " + good,
         good + " ",
         good + "\n",
-        "рrn" + good[3:],  # noqa: RUF001 (a Cyrillic look-alike)
-        "ｐｒｎ" + good[3:],  # noqa: RUF001 (fullwidth; NFKC would make it the key)
+        "\u0440rn" + good[3:],  # a Cyrillic look-alike
+        "\uff50\uff52\uff4e" + good[3:],  # fullwidth; NFKC would make it the key
         "x" * 8192,
         good[:-1] + ("0" if good[-1] != "0" else "1"),
         "' OR 1=1 --",

@@ -1,7 +1,8 @@
-"""Bytes that are no message, and messages that are too much, are refused by every RPC and hurt nobody else."""
+"""Bytes that are no message, and messages that are too much, are refused and hurt nobody else."""
 
 import random
 import time
+from pathlib import Path
 
 import grpc
 import pytest
@@ -21,7 +22,9 @@ LARGEST = {"identity": MEBIBYTE, "quotas": MEBIBYTE, "governance": 4 * MEBIBYTE,
 EVERY_TIME = 20
 UNKNOWN_FIELD = 15
 FIRST_OF_HOST = [next(rpc for rpc in RPCS if rpc.host == host and not rpc.streams) for host in LARGEST]
-UNBOUNDED = [rpc for rpc in RPCS if any(is_repeated(field) and not is_map(field) for field in rpc.input.fields)]
+UNBOUNDED = [
+    rpc for rpc in RPCS if any(is_repeated(field) and not is_map(field) for field in rpc.input.fields)
+]
 
 each_rpc = pytest.mark.parametrize("rpc", RPCS, ids=str)
 each_host = pytest.mark.parametrize("rpc", FIRST_OF_HOST, ids=lambda rpc: rpc.host)
@@ -37,7 +40,9 @@ def test_bytes_that_are_no_message_are_refused_as_such(rpc: Rpc, world: World, r
     valid = requests.valid(rpc).SerializeToString()
     tries = [draw.randbytes(draw.randrange(1, 200)) for _ in range(times(20, 500))]
     tries += [valid[: draw.randrange(len(valid))] for _ in range(8) if valid]
-    tries += [bytes([draw.randrange(256) if draw.random() < 0.05 else byte for byte in valid]) for _ in range(8)]
+    tries += [
+        bytes([draw.randrange(256) if draw.random() < 0.05 else byte for byte in valid]) for _ in range(8)
+    ]
     tries += [
         b"\xff" * 11,  # a varint without an end
         b"\x0a\xff\xff\xff\xff\x07text",  # longer than what follows
@@ -102,7 +107,9 @@ def test_a_gzip_bomb_is_refused(rpc: Rpc, world: World) -> None:
 def test_metadata_of_17_kib_is_refused_every_time(rpc: Rpc, world: World, requests: Requests) -> None:
     large = [("x-large", "x" * 17 * 1024)]
     request = requests.valid(rpc)
-    codes = {world.wire.call(rpc, request, key_for(world, rpc), metadata=large).code for _ in range(EVERY_TIME)}
+    codes = {
+        world.wire.call(rpc, request, key_for(world, rpc), metadata=large).code for _ in range(EVERY_TIME)
+    }
 
     assert codes == {"RESOURCE_EXHAUSTED"}
     assert world.is_undisturbed()
@@ -162,5 +169,5 @@ def is_message(rpc: Rpc, raw: bytes) -> bool:
 
 def resident_kib(pid: int) -> int:
     """Memory that a process holds now."""
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    status = Path(f"/proc/{pid}/status").read_text("ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))

@@ -24,7 +24,10 @@ from tests.rpcs import RPCS, Rpc, is_repeated
 DOOR = {"CALLER_NOT_ALLOWED", "SCOPE_MISSING"}
 """Reasons with which only the contract's own access rule refuses."""
 
-WITHOUT_TENANT = {"BatchGetStanding": "asked about any workspace", "BatchGetDirectives": "asked about any scope"}
+WITHOUT_TENANT = {
+    "BatchGetStanding": "asked about any workspace",
+    "BatchGetDirectives": "asked about any scope",
+}
 """RPCs of services that name ids of any tenant, and why."""
 
 PASSPORT_RPCS = [rpc for rpc in RPCS if rpc.access.service.passport]
@@ -58,7 +61,9 @@ def test_nobody_without_exactly_one_good_key_is_served(rpc: Rpc, world: World, r
 
 
 @each_rpc
-def test_every_caller_is_let_in_exactly_where_the_contract_says_so(rpc: Rpc, world: World, requests: Requests) -> None:
+def test_every_caller_is_let_in_exactly_where_the_contract_says_so(
+    rpc: Rpc, world: World, requests: Requests
+) -> None:
     request = requests.valid(rpc)
     wrong = []
     for person in world.callers:
@@ -84,7 +89,7 @@ def ids_of(rpc: Rpc) -> Iterator[str]:
 ID_CASES = [(rpc, name) for rpc in RPCS for name in ids_of(rpc) if rpc.name not in WITHOUT_TENANT]
 
 
-@pytest.mark.parametrize(("rpc", "name"), ID_CASES, ids=lambda case: str(case))
+@pytest.mark.parametrize(("rpc", "name"), ID_CASES, ids=str)
 def test_another_tenants_id_looks_like_one_that_does_not_exist(
     rpc: Rpc, name: str, world: World, requests: Requests
 ) -> None:
@@ -102,7 +107,9 @@ def test_another_tenants_id_looks_like_one_that_does_not_exist(
         # A key's owner is looked for among the workspace's members only, and nowhere else.
         assert answer.code == "NOT_FOUND" or answer.reason == "OWNER_NOT_MEMBER", str(answer)
         assert answer.error is not None
-        answers.append((answer.reason, answer.message.replace(value, "…"), masked(answer.error.metadata, value)))
+        answers.append(
+            (answer.reason, answer.message.replace(value, "…"), masked(answer.error.metadata, value))
+        )
 
     assert answers[0] == answers[1]
 
@@ -131,7 +138,10 @@ def test_a_passport_is_no_credential(rpc: Rpc, world: World, requests: Requests)
 
 
 def test_a_revoked_key_is_refused_by_every_service_at_the_next_call(world: World, requests: Requests) -> None:
-    rpcs = [named(name) for name in ("ApiKeyService.ListApiKeys", "LimitService.ListLimits", "DecisionService.ListDecisions")]
+    rpcs = [
+        named(name)
+        for name in ("ApiKeyService.ListApiKeys", "LimitService.ListLimits", "DecisionService.ListDecisions")
+    ]
     for rpc in rpcs:
         made = world.new_key(world.tenant)
         assert world.wire.call(rpc, requests.valid(rpc), made.secret).code == "OK"
@@ -163,7 +173,9 @@ def test_a_malformed_key_is_refused_without_asking_identity(world: World, reques
     os.kill(identity, signal.SIGSTOP)
     try:
         for key in bad_keys(world.tenant.admin.secret):
-            assert_refused_properly(world.wire.call(rpc, requests.valid(rpc), key, timeout=1), "UNAUTHENTICATED")
+            assert_refused_properly(
+                world.wire.call(rpc, requests.valid(rpc), key, timeout=1), "UNAUTHENTICATED"
+            )
     finally:
         os.kill(identity, signal.SIGCONT)
 
@@ -217,7 +229,7 @@ def masked(metadata: dict[str, str], value: str) -> dict[str, str]:
 
 def forgeries(genuine: str, signing_file: Path) -> dict[str, str]:
     """Passports that must not be believed, the last ones signed by the true key."""
-    header = json.loads(base64.urlsafe_b64decode(genuine.split(".")[0] + "=="))
+    header = json.loads(base64.urlsafe_b64decode(genuine.split(".", maxsplit=1)[0] + "=="))
     claims = jwt.decode(genuine, options={"verify_signature": False})
     body, _, signature = genuine.rpartition(".")
     richer = encode({**claims, "plan": "enterprise"})
@@ -233,11 +245,15 @@ def forgeries(genuine: str, signing_file: Path) -> dict[str, str]:
         "half a signature": f"{body}.{signature[:20]}",
         "alg none": f"{encode({**header, 'alg': 'none'})}.{encode(claims)}.",
         "alg none with signature": f"{encode({**header, 'alg': 'none'})}.{encode(claims)}.{signature}",
-        "HMAC with the key's id": jwt.encode(claims, header["kid"].ljust(32, "0"), algorithm="HS256", headers={"kid": header["kid"]}),
+        "HMAC with the key's id": jwt.encode(
+            claims, header["kid"].ljust(32, "0"), algorithm="HS256", headers={"kid": header["kid"]}
+        ),
         "another key": jwt.encode(
             claims, Ed25519PrivateKey.generate(), algorithm="EdDSA", headers={"kid": header["kid"]}
         ),
-        "unknown key": jwt.encode(claims, Ed25519PrivateKey.generate(), algorithm="EdDSA", headers={"kid": "k0"}),
+        "unknown key": jwt.encode(
+            claims, Ed25519PrivateKey.generate(), algorithm="EdDSA", headers={"kid": "k0"}
+        ),
         "richer claims under the old signature": f"{body.split('.')[0]}.{richer}.{signature}",
         "expired": signed(exp=now - 1, iat=now - 31),
         "for another audience": signed(aud="somebody"),

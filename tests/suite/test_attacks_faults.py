@@ -1,4 +1,4 @@
-"""When a peer, a store or the disk is gone, the suite says so and nothing else; and it loses nothing it acknowledged."""
+"""When a peer, a store or the disk is gone, the suite says so, and it loses nothing it acknowledged."""
 
 import os
 import random
@@ -18,7 +18,8 @@ import pytest
 from perron.api.admission.v1 import admission_service_pb2 as admission
 from perron.api.common.v1 import roles_pb2
 from perron.api.governance.v1 import decision_service_pb2, record_service_pb2
-from perron.cli.suite import SERVICES, STORES, Suite
+from perron.cli.listening import SERVICES
+from perron.cli.suite import STORES, Suite
 from tests import scale
 from tests.attacks.requests import Requests
 from tests.attacks.wire import Answer, assert_refused_properly, named
@@ -55,7 +56,9 @@ def admit(world: World, timeout: float = PATIENCE_SECONDS, request_id: str = "")
         channel=roles_pb2.CHANNEL_API,
         request_id=request_id,
     )
-    return world.wire.call(named("AdmissionService.Admit"), request, world.services["gateway"].secret, timeout=timeout)
+    return world.wire.call(
+        named("AdmissionService.Admit"), request, world.services["gateway"].secret, timeout=timeout
+    )
 
 
 def eventually(asked: Callable[[], Answer]) -> Answer:

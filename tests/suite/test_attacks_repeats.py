@@ -9,8 +9,8 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from perron.chassis.interceptors import validation
 from perron.api.quotas.v1 import quota_service_pb2 as quotas
+from perron.chassis.interceptors import validation
 from tests.attacks.requests import Requests
 from tests.attacks.wire import Answer, assert_refused_properly, named
 from tests.attacks.world import MODEL, World
@@ -90,7 +90,8 @@ def test_fifty_at_once_have_one_effect(rpc: Rpc, world: World, requests: Request
         key = world.caller(rpc.access).secret
         request = requests.valid(rpc)
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            answers = list(pool.map(lambda _: world.wire.call(rpc, request, key), range(AT_ONCE)))
+            calls = [pool.submit(world.wire.call, rpc, request, key) for _ in range(AT_ONCE)]
+            answers = [call.result() for call in calls]
 
         answered = [settled(rpc, answer) for answer in answers]
         assert answered == [answered[0]] * AT_ONCE
@@ -115,9 +116,12 @@ def test_two_callers_may_use_one_request_id(rpc: Rpc, world: World, requests: Re
     world.refill(world.tenant)
     world.refill(world.other)
     shared = str(uuid.uuid4())
-    mine = settled(rpc, world.wire.call(rpc, requests.valid(rpc, request_id=shared), world.tenant.admin.secret))
+    mine = settled(
+        rpc, world.wire.call(rpc, requests.valid(rpc, request_id=shared), world.tenant.admin.secret)
+    )
     theirs = settled(
-        rpc, world.wire.call(rpc, requests.valid(rpc, world.other, request_id=shared), world.other.admin.secret)
+        rpc,
+        world.wire.call(rpc, requests.valid(rpc, world.other, request_id=shared), world.other.admin.secret),
     )
 
     assert mine != theirs or not mine.ByteSize() or not has_ids(mine)
@@ -148,15 +152,21 @@ def test_a_reservation_is_settled_once_by_whom_it_was_made_for(world: World) -> 
     admission = world.services["admission"].secret
 
     def reserved() -> str:
-        request = quotas.ReserveRequest(passport=world.passport(world.tenant), model=MODEL, requests=1, tokens=100)
+        request = quotas.ReserveRequest(
+            passport=world.passport(world.tenant), model=MODEL, requests=1, tokens=100
+        )
         return str(world.wire.ask("QuotaService.Reserve", request, admission).reservation_id)
 
     def settle(reservation: str, tokens: int, organization: str = world.tenant.organization_id) -> Answer:
-        request = quotas.SettleRequest(organization_id=organization, reservation_id=reservation, tokens=tokens)
+        request = quotas.SettleRequest(
+            organization_id=organization, reservation_id=reservation, tokens=tokens
+        )
         return world.wire.call(named("QuotaService.Settle"), request, admission)
 
     def release(reservation: str) -> Answer:
-        request = quotas.ReleaseRequest(organization_id=world.tenant.organization_id, reservation_id=reservation)
+        request = quotas.ReleaseRequest(
+            organization_id=world.tenant.organization_id, reservation_id=reservation
+        )
         return world.wire.call(named("QuotaService.Release"), request, admission)
 
     one = reserved()

@@ -14,7 +14,8 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from perron.chassis.interceptors import validation
 from perron.cli.demo import search
-from perron.cli.suite import SERVICES, STORES, Suite
+from perron.cli.listening import SERVICES
+from perron.cli.suite import STORES, Suite
 from tests.attacks.requests import Requests
 from tests.attacks.wire import Answer
 from tests.attacks.world import World
@@ -59,7 +60,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with Collector() as collector:
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
         for name in SERVICES:
-            environment |= {f"PERRON_{name.upper()}_LOG_LEVEL": "DEBUG", f"PERRON_{name.upper()}_TRACE_RATIO": "1"}
+            environment |= {
+                f"PERRON_{name.upper()}_LOG_LEVEL": "DEBUG",
+                f"PERRON_{name.upper()}_TRACE_RATIO": "1",
+            }
         with Suite(tmp_path_factory.mktemp("watched"), environment=environment) as suite:
             world = World(suite)
             yield Watched(world, collector)
@@ -67,7 +71,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 
 def texts(message: Any, path: str) -> Iterator[tuple[Any, Field, str]]:
-    """Every text and every piece of content in a message, at any depth: its holder, the field, the way there."""
+    """Every text and piece of content in a message, at any depth: its holder, the field, the way there."""
     for each in message.DESCRIPTOR.fields:
         where = f"{path}.{each.name}"
         if each.message_type is not None:
@@ -75,9 +79,10 @@ def texts(message: Any, path: str) -> Iterator[tuple[Any, Field, str]]:
             for part in held if is_repeated(each) else [held] if message.HasField(each.name) else []:
                 if part.DESCRIPTOR.full_name.startswith("perron."):
                     yield from texts(part, where)
-        elif each.cpp_type == Field.CPPTYPE_STRING:
-            if each.containing_oneof is None or message.WhichOneof(each.containing_oneof.name) == each.name:
-                yield message, each, where
+        elif each.cpp_type == Field.CPPTYPE_STRING and (
+            each.containing_oneof is None or message.WhichOneof(each.containing_oneof.name) == each.name
+        ):
+            yield message, each, where
 
 
 def marked(watched: Watched, rpc: Rpc, *, valid: bool) -> Iterator[Any]:
@@ -120,7 +125,9 @@ def is_broken(rpc: Rpc, request: Any) -> bool:
 
 def tables(path: Path) -> list[str]:
     with closing(sqlite3.connect(path, timeout=10)) as connection:
-        rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+        rows = connection.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        )
         return [name for (name,) in rows]
 
 
@@ -147,7 +154,12 @@ def test_canaries_sing_in_no_log_span_metric_or_error(watched: Watched) -> None:
     for service in STORES:
         store = watched.world.suite.folder / f"{service}.sqlite"
         for table in tables(store):
-            prepared = [(rpc, each) for rpc in RPCS if rpc.host == service for each in marked(watched, rpc, valid=True)]
+            prepared = [
+                (rpc, each)
+                for rpc in RPCS
+                if rpc.host == service
+                for each in marked(watched, rpc, valid=True)
+            ]
             with without(store, table):
                 for rpc, request in prepared:
                     watched.call(rpc, request)
@@ -163,6 +175,10 @@ def test_canaries_sing_in_no_log_span_metric_or_error(watched: Watched) -> None:
     assert watched.codes["UNAVAILABLE"] > 50, watched.codes
     assert any(place == "collector" and b"perron.api" in text for place, text in aloud(watched))
     assert heard(watched) == {}
+    log = watched.world.suite.folder / "logs" / "planted.log"
+    for form in search.forms(watched.canary("planted"))["base64"]:
+        log.write_bytes(form)
+        assert heard(watched) == {"a canary": "planted.log"}, "the search would have found nothing"
 
 
 def heard(watched: Watched) -> dict[str, str]:
@@ -172,7 +188,10 @@ def heard(watched: Watched) -> dict[str, str]:
     needles = {person.secret: f"the key of {person}" for person in people}
     needles[world.passport(world.tenant).split(".")[0] + "."] = "a passport"  # all begin alike
     needles[STEM] = "a canary"
-    wanted = {what: [form for kind in search.forms(text).values() for form in kind] for text, what in needles.items()}
+    wanted = {
+        what: [form for kind in search.forms(text).values() for form in kind]
+        for text, what in needles.items()
+    }
     found = {}
     for place, text in aloud(watched):
         for what, forms in wanted.items():

@@ -1,4 +1,4 @@
-"""Callers who hang up, have no time, or ask a thousand things at once disturb nobody and leave nothing half done."""
+"""Callers who hang up, have no time, or ask a thousand things at once disturb nobody."""
 
 import asyncio
 import random
@@ -37,7 +37,9 @@ def bearer(key: str | None) -> tuple[tuple[str, str], ...]:
 
 
 @each_rpc
-def test_a_deadline_of_a_millisecond_is_kept_or_refused_as_such(rpc: Rpc, world: World, requests: Requests) -> None:
+def test_a_deadline_of_a_millisecond_is_kept_or_refused_as_such(
+    rpc: Rpc, world: World, requests: Requests
+) -> None:
     for _ in range(5):
         answer = world.wire.call(rpc, requests.valid(rpc), key_for(world, rpc), timeout=0.001)
         assert answer.code in ANSWERS | {"DEADLINE_EXCEEDED", "CANCELLED"}, str(answer)
@@ -47,7 +49,9 @@ def test_a_deadline_of_a_millisecond_is_kept_or_refused_as_such(rpc: Rpc, world:
 
 
 @each_mutation
-async def test_a_cancelled_mutation_happens_whole_or_not_at_all(rpc: Rpc, world: World, requests: Requests) -> None:
+async def test_a_cancelled_mutation_happens_whole_or_not_at_all(
+    rpc: Rpc, world: World, requests: Requests
+) -> None:
     """Whenever the caller hangs up, the same request sent again finishes it, or finds it done."""
     world.refill(world.tenant)
     key = key_for(world, rpc)
@@ -109,7 +113,9 @@ async def test_everybody_is_answered_while_one_tenant_keeps_2000_calls_in_flight
     connections: int, world: World
 ) -> None:
     channels = [
-        grpc.aio.insecure_channel(world.suite.endpoints["admission"], (*OPTIONS, ("grpc.use_local_subchannel_pool", 1)))
+        grpc.aio.insecure_channel(
+            world.suite.endpoints["admission"], (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+        )
         for _ in range(connections)
     ]
     stubs = [admission_grpc.AdmissionServiceStub(channel) for channel in channels]
