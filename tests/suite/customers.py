@@ -8,7 +8,12 @@ from typing import Any
 from perron.api.admission.v1 import admission_service_pb2 as admission
 from perron.api.admission.v1 import admission_service_pb2_grpc
 from perron.api.common.v1 import roles_pb2
-from perron.api.governance.v1 import directive_pb2, directive_service_pb2, directive_service_pb2_grpc
+from perron.api.governance.v1 import (
+    decision_pb2,
+    directive_pb2,
+    directive_service_pb2,
+    directive_service_pb2_grpc,
+)
 from perron.api.identity.v1 import organization_pb2, organization_pb2_grpc, workspace_pb2, workspace_pb2_grpc
 from perron.cli.connection import Connection, Credential
 from perron.cli.demo.customer import Customer
@@ -164,3 +169,14 @@ def set_preference(customer: Customer, preference: str, workspace_id: str = "") 
         preference=directive_pb2.TrainingPreference.Value(f"TRAINING_PREFERENCE_{preference}"),
     )
     customer.admin.ask(stub.SetTrainingPreference, request)
+
+
+def assert_most_restrictive(admitted: admission.AdmitResponse) -> None:
+    """What is decided where no rule answers."""
+    decision = admitted.decision
+    (permission,) = decision.permissions
+    assert permission.purpose == decision_pb2.PURPOSE_PROVIDE_SERVICES
+    assert [one.kind for one in permission.deadlines] == [decision_pb2.DEADLINE_KIND_IN_FLIGHT]
+    assert [one.reason for one in decision.clauses] == [decision_pb2.CLAUSE_REASON_RULE_MISSING]
+    assert not decision.training_eligible
+    assert not admitted.keep_content

@@ -172,20 +172,6 @@ def test_what_was_free_stays_free_and_is_paused_while_a_subscription_runs(made: 
     assert afterwards[free].training_eligible
 
 
-def test_opting_out_holds_for_what_was_made_before_and_for_good(made: Customers) -> None:
-    """The preference's part of cases 19 and 20, over what is kept."""
-    customer, asked = made.new(), exchange("made before")
-    customer.complete(asked, customer.admit(asked))
-    waiting = customer.admit(asked)
-    set_preference(customer, "OPTED_OUT")
-    customer.complete(asked, waiting)
-
-    assert [record.training_eligible for record in customer.records()] == [False, False]
-    assert all(IMPROVE not in purposes(record) for record in customer.records())
-    set_preference(customer, "DEFAULT")
-    assert [record.training_eligible for record in customer.records()] == [False, False]
-
-
 @dataclass(frozen=True)
 class Change:
     """A change of plan as its caller saw it: asked for at one instant, acknowledged at another."""
