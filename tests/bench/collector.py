@@ -5,6 +5,7 @@ It prints its port, and the count at each line on its standard input.
 
 import asyncio
 import sys
+from typing import Any
 
 import grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
@@ -15,14 +16,14 @@ class Traces(trace_service_pb2_grpc.TraceServiceServicer):
     def __init__(self) -> None:
         self.spans = 0
 
-    async def Export(self, request, context):  # noqa: N802, ANN001, ANN201 (generated name)
+    async def Export(self, request: Any, context: Any) -> Any:
         for resource in request.resource_spans:
             self.spans += sum(len(scope.spans) for scope in resource.scope_spans)
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
 class Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
-    async def Export(self, request, context):  # noqa: N802, ANN001, ANN201 (generated name)
+    async def Export(self, request: Any, context: Any) -> Any:
         return metrics_service_pb2.ExportMetricsServiceResponse()
 
 

@@ -161,7 +161,7 @@ async def test_a_defect_reaches_the_caller_as_a_reference_and_nothing_else(toy: 
 
 @pytest.mark.parametrize("how", ["raise", "other"])
 async def test_a_defect_in_a_stream_is_a_reference_too(toy: Running, how: str) -> None:
-    call = toy.events.Watch(
+    call: Any = toy.events.Watch(
         event_service_pb2.WatchRequest(cursor={"generation": how}), metadata=bearer("service")
     )
     assert (await call.read()).generation == "1"
@@ -288,14 +288,14 @@ async def test_metadata_over_the_limit_is_refused_every_time(toy: Running) -> No
 
 
 async def test_health_is_public_and_reflection_is_not(toy: Running) -> None:
-    health = health_pb2_grpc.HealthStub(toy.channel)
+    health: Any = health_pb2_grpc.HealthStub(toy.channel)
     for _ in range(100):
         answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=5)
         if answer.status == health_pb2.HealthCheckResponse.SERVING:
             break
         await asyncio.sleep(0.01)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    reflection = reflection_pb2_grpc.ServerReflectionStub(toy.channel)
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(toy.channel)
     question = reflection_pb2.ServerReflectionRequest(list_services="")
     error = await refusal(reflection.ServerReflectionInfo(iter([question])).read())
     assert error.reason == "CREDENTIAL_MISSING"

@@ -82,7 +82,7 @@ async def test_a_key_is_never_wider_than_its_minter(identity: Identity) -> None:
         allowed_networks=["127.0.0.0/8"],
         expire_time=soon,
     )
-    wider = {
+    wider: dict[str, dict[str, Any]] = {
         "scopes": {"scopes": [roles_pb2.SCOPE_KEYS_READ]},
         "allowed_models": {"allowed_models": ["large"]},
         "allowed_networks": {"allowed_networks": ["0.0.0.0/0"]},

@@ -42,7 +42,7 @@ async def place(database: Database) -> pb.EventCursor:
 
 @contextlib.asynccontextmanager
 async def watching(server: EventServicer, cursor: pb.EventCursor | None = None) -> AsyncIterator[Any]:
-    stream = server.Watch(pb.WatchRequest(cursor=cursor), None)
+    stream: Any = server.Watch(pb.WatchRequest(cursor=cursor), None)
     async with asyncio.timeout(5):
         try:
             yield stream

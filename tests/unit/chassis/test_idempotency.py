@@ -151,7 +151,7 @@ async def test_a_duplicate_in_flight_waits_and_has_no_effect(
 
     running = asyncio.create_task(database.write(first))
     await asyncio.to_thread(claimed.wait)
-    results = await asyncio.gather(running, database.write(second))
+    results = list(await asyncio.gather(running, database.write(second)))
 
     assert len(await database.read(lambda tx: events.after(tx, 0))) == effects
     if effects == 1:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from perron.chassis import schema
 from perron.chassis.database import Database
@@ -53,8 +54,8 @@ class Scripts:
     def write(self, name: str, text: str) -> None:
         (self._folder / "versions" / name).write_text(text)
 
-    def directory(self, _service: str) -> runner.ScriptDirectory:
-        return runner.ScriptDirectory(str(self._folder))
+    def directory(self, _service: str) -> ScriptDirectory:
+        return ScriptDirectory(str(self._folder))
 
 
 @pytest.fixture

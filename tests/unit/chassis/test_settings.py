@@ -112,7 +112,9 @@ def test_this_machine_alone_needs_no_encryption(address: str) -> None:
     ],
 )
 def test_any_address_is_served_encrypted_or_behind_a_mesh(how: dict[str, str]) -> None:
-    assert Settings.read({"PERRON_TOY_LISTEN_ADDRESS": "0.0.0.0:7401", **how})
+    settings = Settings.read({"PERRON_TOY_LISTEN_ADDRESS": "0.0.0.0:7401", **how})
+
+    assert settings.listen_address == "0.0.0.0:7401"
 
 
 def test_a_secret_file_is_read_whole_without_white_space_around_it(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ REQUEST = "0194d0c2-5f2b-7c4e-9a52-1f6f0f6d2a11"
 
 
 async def decide(database: Database, decisions: Decisions, *commands: object) -> list[object]:
-    return await database.write(lambda tx: decisions.decide(Store(tx), commands))  # type: ignore[arg-type]
+    return await database.write(lambda tx: decisions.decide(Store(tx), commands))  # type: ignore[return-value]
 
 
 async def test_a_decision_reads_back_as_it_was_answered(
@@ -214,7 +214,7 @@ async def test_a_ruling_that_was_rolled_back_is_not_remembered(
     database: Database, decisions: Decisions, clock: FakeClock
 ) -> None:
     def fail(tx: object) -> None:
-        decisions.decide(Store(tx), [decide_command(clock)])  # type: ignore[arg-type]
+        decisions.decide(Store(tx), [decide_command(clock)])  # type: ignore[return-value]
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -56,7 +56,7 @@ def test_the_effective_amount_is_the_narrower_of_override_or_plan_and_cap(
 
 def test_a_cap_adds_a_limit_that_the_plan_does_not_have(free: Limits) -> None:
     rules = Rules(caps=(Rule("large-1", Metric.TOKENS, Window.DAY, 7),))
-    assert amounts(free, rules)["large-1", Metric.TOKENS, Window.DAY] == (7, Origin.CAP)
+    assert amounts(free, rules)[CounterKey("large-1", Metric.TOKENS, Window.DAY)] == (7, Origin.CAP)
     assert len(free.binding("free", KEY, rules.pack(), "large-1")) == 2
     assert len(free.binding("free", KEY, rules.pack(), "small-1")) == 1
     assert free.binding("free", LimitScope.WORKSPACE, b"", "small-1") == ()
