@@ -1,11 +1,15 @@
 """Quotas, composed."""
 
 import time
+from datetime import timedelta
+from functools import partial
+from typing import Final
 
 import uuid_utils
 
 from perron.api.common.v1 import audit_service_pb2_grpc, event_service_pb2_grpc
 from perron.api.quotas.v1 import limit_service_pb2_grpc, quota_service_pb2_grpc, usage_service_pb2_grpc
+from perron.chassis import idempotency
 from perron.chassis.audit import AuditTrail
 from perron.chassis.audit_servicer import AuditServicer
 from perron.chassis.channels import Peer
@@ -27,11 +31,13 @@ from perron.quotas.quota_servicer import QuotaServicer
 from perron.quotas.reservations import Reservations
 from perron.quotas.settings import Settings
 from perron.quotas.steady_time import SteadyTime
+from perron.quotas.store import Store
 from perron.quotas.targets import Targets, Workspaces
 from perron.quotas.usage import Usage
 from perron.quotas.usage_servicer import UsageServicer
 
-REVISION = "0001"
+REVISION: Final = "0001"
+_SWEEP_EVERY: Final = timedelta(minutes=5)
 
 
 def build(
@@ -56,10 +62,12 @@ def build(
     trail = AuditTrail(database, wall)
 
     steady = SteadyTime(clock.now_us if clock is not None else _steady_us)
-    quotas = QuotaServicer(database, Reservations(limits, steady, new_id), lambda: uuid_utils.uuid7().bytes)
+    reservations = Reservations(limits, steady, new_id)
+    quotas = QuotaServicer(database, reservations, lambda: uuid_utils.uuid7().bytes)
     usage = Usage(limits)
     targets = Targets(database, workspaces or IdentityWorkspaces(identity))
     events = EventServicer(database, pages)
+    leases = Leases(database)
     return Application(
         "quotas",
         settings,
@@ -95,7 +103,11 @@ def build(
         databases=[database],
         revision=REVISION,
         peers=[identity],
-        background=[Consumer(database, Leases(database), identity, follow_identity).run],
+        background=[
+            Consumer(database, leases, identity, follow_identity).run,
+            partial(leases.run, "reservations", _SWEEP_EVERY, lambda tx: reservations.sweep(Store(tx))),
+            partial(leases.run, "request ids", _SWEEP_EVERY, idempotency.sweep),
+        ],
         closers=[quotas.aclose, keys.aclose],
         audit_trail=trail,
     )

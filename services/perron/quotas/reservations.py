@@ -36,6 +36,9 @@ from perron.quotas.windows import Counter, Instant, bucket_at
 
 LATE_US: Final = 86_400_000_000
 """How long after its ttl a reservation can still be settled."""
+KEPT_US: Final = 7 * 86_400_000_000
+"""How long a reservation is kept, so that who settles too late is told so and not NOT_FOUND."""
+_SWEPT_ROWS: Final = 500
 
 _TOKENS: Final = Metric.TOKENS.value
 
@@ -129,6 +132,10 @@ class Reservations:
             holder.changed = True
         store.save_counters(counters.values(), now.us)
         store.close_reservations([reservation._replace(state=State.RELEASED.value)])
+
+    def sweep(self, store: Store) -> bool:
+        """Deletes some of the reservations past their time; says whether there may be more."""
+        return store.delete_reservations(store.now_us() - KEPT_US, _SWEPT_ROWS) == _SWEPT_ROWS
 
     def _now(self, store: Store, counters: Iterable[Counters]) -> Instant:
         """Reads the time, after the locks, and moves the counters there."""

@@ -47,6 +47,10 @@ _REPLACE_RESERVATION: Final = (
     "UPDATE reservations SET reserve_time = ?, charged = ?, state = ?, settled_tokens = ? WHERE id = ?"
 )
 _CLOSE_RESERVATION: Final = "UPDATE reservations SET state = ?, settled_tokens = ? WHERE id = ?"
+_DELETE_RESERVATIONS: Final = (
+    "DELETE FROM reservations WHERE id IN "
+    "(SELECT id FROM reservations WHERE reserve_time < ? ORDER BY reserve_time LIMIT ?)"
+)
 _PROLONG_SUSPENSION: Final = "UPDATE suspensions SET reset_time = ? WHERE id = ?"
 _CLOSE_SUSPENSION: Final = "UPDATE suspensions SET close_time = ? WHERE id = ?"
 _SUSPENSIONS: Final = tables.suspensions
@@ -114,6 +118,11 @@ class Store(Mutations):
     def close_reservations(self, reservations: Iterable[Reservation]) -> None:
         """Writes how reservations ended."""
         self._each(_CLOSE_RESERVATION, [(r.state, r.settled_tokens, r.id) for r in reservations])
+
+    def delete_reservations(self, before_us: int, rows: int) -> int:
+        """Deletes up to `rows` reservations made before an instant, oldest first; returns how many."""
+        sql = _in_dialect(_DELETE_RESERVATIONS, self.tx.dialect)
+        return self.tx.driver_execute(sql, (before_us, rows)).rowcount
 
     def save_suspensions(self, suspensions: Suspensions) -> None:
         """Writes what a transaction opened, prolonged and closed."""

@@ -41,6 +41,7 @@ reservations: Final = Table(
     Column("charged", BigInteger, nullable=False),
     Column("state", SmallInteger, nullable=False),
     Column("settled_tokens", BigInteger, nullable=False),
+    Index("reservations_by_time", "reserve_time"),
     sqlite_with_rowid=False,
 )
 

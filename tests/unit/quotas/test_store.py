@@ -94,6 +94,24 @@ async def test_a_reservation_keeps_every_field_until_its_settlement(quotas: Quot
     assert await quotas.settle(settle_command(7, 100)) == [Settlement(100, refunded=400, debt=0)]
 
 
+async def test_a_reservation_is_deleted_a_week_later_and_its_charges_stay_as_long_as_they_count(
+    quotas: Quotas, clock: FakeClock
+) -> None:
+    await quotas.reserve(*(reserve_command(number, tokens=500) for number in range(1, 4)))
+    clock.advance(timedelta(days=7))
+    await quotas.reserve(reserve_command(4, tokens=500))
+    assert await quotas.database.write(lambda tx: quotas.domain.sweep(Store(tx))) is False
+    clock.advance(timedelta(microseconds=1))
+    await quotas.database.write(lambda tx: quotas.domain.sweep(Store(tx)))
+    left = await quotas.database.read(
+        lambda tx: Store(tx).reservations([UUID(int=number).bytes for number in range(1, 5)])
+    )
+    assert list(left) == [UUID(int=4).bytes]
+    assert (await quotas.used())[LimitScope.KEY, Metric.TOKENS] == 2000, "the month still counts them"
+    (late,) = await quotas.settle(settle_command(1, 100))
+    assert isinstance(late, NotFound)
+
+
 async def test_the_same_reservation_id_is_charged_once_by_transactions_that_meet(quotas: Quotas) -> None:
     results = await asyncio.gather(*(quotas.reserve(reserve_command(7, repeatable=True)) for _ in range(12)))
     assert {type(each) for (each,) in results} == {Admitted}

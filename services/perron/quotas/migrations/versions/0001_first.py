@@ -39,6 +39,7 @@ def upgrade() -> None:
         sa.Column("settled_tokens", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
     )
+    op.create_index("reservations_by_time", "reservations", ["reserve_time"])
     op.create_table(
         "suspensions",
         sa.Column("id", sa.Text, primary_key=True),
