@@ -38,8 +38,8 @@ from perron.governance.model import (
 )
 from perron.governance.reading import Found, ReadCommand
 
-DAY_SECONDS: Final = 86_400
-_FORMS_MAX: Final = 65_536
+DAY_US: Final = 86_400_000_000
+_FORMS_MAX: Final = 4096
 _SECOND_US: Final = 1_000_000
 
 KINDS: Final = {one: decision_pb2.DataKind.Value(f"DATA_KIND_{one.name}") for one in DataKind}
@@ -125,62 +125,69 @@ def read_command(request: record_service_pb2.GetRecordRequest, organization_id: 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The message of a ruling, and where in it the instants go.
-
-    Each instant is (permission, deadline, days), with 0 days for the end of the flight.
-    """
+    """The message of a ruling as of an instant, and where in it the end of the flight goes."""
 
     message: decision_pb2.Decision
-    instants: tuple[tuple[int, int, int], ...]
+    ends_of_flight: tuple[tuple[int, int], ...]
     kept: bool
 
 
 class Decisions:
-    """Turns decisions into messages."""
+    """Turns decisions into messages.
+
+    All but an id, a data subject and an end of flight follows from ruling and `as_of`, which repeat for as
+    long as a passport does. To fill in instants costs several times what it costs to copy them.
+    """
 
     def __init__(self) -> None:
-        self._forms: dict[int, _Form] = {}
+        self._forms: dict[tuple[int, int], _Form] = {}
 
     def response(self, decision: Decision) -> decision_service_pb2.DecideResponse:
         """Returns the answer of Decide."""
-        response = decision_service_pb2.DecideResponse(keep_content=self._form(decision).kept)
-        self._fill(response.decision, decision)
+        response = decision_service_pb2.DecideResponse()
+        self._fill_response(response, decision)
         return response
 
-    def result(self, outcome: Decision | PerronError) -> decision_service_pb2.DecideResult:
-        """Returns the result of one item of BatchDecide."""
-        result = decision_service_pb2.DecideResult()
-        if isinstance(outcome, PerronError):
-            result.error.CopyFrom(status.to_status(outcome))
-        else:
-            result.response.keep_content = self._form(outcome).kept
-            self._fill(result.response.decision, outcome)
-        return result
+    def batch_response(
+        self, outcomes: Iterable[Decision | PerronError]
+    ) -> decision_service_pb2.BatchDecideResponse:
+        """Returns the answer of BatchDecide."""
+        response = decision_service_pb2.BatchDecideResponse()
+        for outcome in outcomes:
+            result = response.results.add()
+            if isinstance(outcome, PerronError):
+                result.error.CopyFrom(status.to_status(outcome))
+            else:
+                self._fill_response(result.response, outcome)
+        return response
 
     def message(self, decision: Decision) -> decision_pb2.Decision:
         """Returns a decision as a message."""
         message = decision_pb2.Decision()
-        self._fill(message, decision)
+        self._fill(message, decision, self._form(decision))
         return message
 
-    def _fill(self, message: decision_pb2.Decision, decision: Decision) -> None:
+    def _fill_response(self, response: decision_service_pb2.DecideResponse, decision: Decision) -> None:
         form = self._form(decision)
+        self._fill(response.decision, decision, form)
+        if form.kept:
+            response.keep_content = True
+
+    def _fill(self, message: decision_pb2.Decision, decision: Decision, form: _Form) -> None:
         message.CopyFrom(form.message)
         message.decision_id = from_bytes("dec", decision.decision)
-        message.data_subject = decision.data_subject
-        set_time(message.as_of_time, decision.as_of_us)
-        for permission, deadline, days in form.instants:
-            instant_us = (
-                decision.as_of_us + days * DAY_SECONDS * _SECOND_US if days else decision.in_flight_until_us
-            )
-            set_time(message.permissions[permission].deadlines[deadline].time, instant_us)
+        if decision.data_subject:
+            message.data_subject = decision.data_subject
+        for permission, deadline in form.ends_of_flight:
+            set_time(message.permissions[permission].deadlines[deadline].time, decision.in_flight_until_us)
 
     def _form(self, decision: Decision) -> _Form:
-        form = self._forms.get(decision.ruling_number)
+        key = (decision.ruling_number, decision.as_of_us)
+        form = self._forms.get(key)
         if form is None:
             if len(self._forms) >= _FORMS_MAX:
                 self._forms.clear()
-            form = self._forms[decision.ruling_number] = _form(decision)
+            form = self._forms[key] = _form_of(decision)
         return form
 
 
@@ -210,7 +217,7 @@ def record(found: Found) -> record_pb2.Record:
         agent_id=kept.agent_id,
         agent_version=kept.agent_version,
         data_subject=kept.data_subject,
-        permissions=permissions(found.outcome, kept.ruling, as_of_us=kept.as_of_us, in_flight_until_us=0),
+        permissions=permissions(found.outcome, kept.ruling, as_of_us=kept.as_of_us),
         training_eligible=kept.training_eligible and found.outcome.training_eligible,
         input_bytes=kept.input_bytes,
         output_bytes=kept.output_bytes,
@@ -219,19 +226,15 @@ def record(found: Found) -> record_pb2.Record:
     return message
 
 
-def permissions(
-    outcome: Outcome, ruling: Ruling, *, as_of_us: int, in_flight_until_us: int
-) -> list[decision_pb2.Permission]:
-    """Returns the permissions of an outcome, with their instants."""
+def permissions(outcome: Outcome, ruling: Ruling, *, as_of_us: int) -> list[decision_pb2.Permission]:
+    """Returns the permissions of an outcome, with their instants, but for the end of the flight."""
     messages = []
     for permission in outcome.permissions:
         message = decision_pb2.Permission(purpose=PURPOSES[permission.purpose])
         for deadline in permission.deadlines:
             added = message.deadlines.add(kind=DEADLINES[deadline.kind])
             if deadline.kind is DeadlineKind.TIME:
-                set_time(added.time, as_of_us + deadline.days * DAY_SECONDS * _SECOND_US)
-            elif deadline.kind is DeadlineKind.IN_FLIGHT:
-                set_time(added.time, in_flight_until_us)
+                set_time(added.time, as_of_us + deadline.days * DAY_US)
             elif deadline.kind is DeadlineKind.END_OF_SUBSCRIPTION:
                 added.subject_id = ruling.subscription_id
         messages.append(message)
@@ -260,7 +263,7 @@ def set_time(message: Timestamp, instant_us: int) -> None:
     message.nanos = rest * 1000
 
 
-def _form(decision: Decision) -> _Form:
+def _form_of(decision: Decision) -> _Form:
     ruling, outcome = decision.ruling, decision.ruling.outcome
     message = decision_pb2.Decision(
         organization_id=ruling.organization_id,
@@ -271,15 +274,16 @@ def _form(decision: Decision) -> _Form:
         subscription_id=ruling.subscription_id,
         data_kind=KINDS[ruling.data_kind],
         channel=CHANNELS[ruling.channel],
-        permissions=permissions(outcome, ruling, as_of_us=0, in_flight_until_us=0),
+        permissions=permissions(outcome, ruling, as_of_us=decision.as_of_us),
         training_eligible=outcome.training_eligible,
         licence_end=LICENCE_ENDS[outcome.licence_end],
         clauses=clauses(outcome.clauses),
     )
-    instants = tuple(
-        (place, index, deadline.days)
+    set_time(message.as_of_time, decision.as_of_us)
+    ends_of_flight = tuple(
+        (place, index)
         for place, permission in enumerate(outcome.permissions)
         for index, deadline in enumerate(permission.deadlines)
-        if deadline.kind in {DeadlineKind.TIME, DeadlineKind.IN_FLIGHT}
+        if deadline.kind is DeadlineKind.IN_FLIGHT
     )
-    return _Form(message, instants, keep_content(decision))
+    return _Form(message, ends_of_flight, keep_content(decision))

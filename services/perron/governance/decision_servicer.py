@@ -57,7 +57,7 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
         outcomes = await answers.batch(
             request.items, lambda item: convert.decide_item(item, caller), self._batcher
         )
-        return pb.BatchDecideResponse(results=map(self._messages.result, outcomes))
+        return self._messages.batch_response(outcomes)
 
     async def GetDecision(self, request: pb.GetDecisionRequest, context: _Context) -> pb.GetDecisionResponse:
         """Returns one decision."""

@@ -4,8 +4,8 @@ The judgement itself is a pure function of the case. The directives in the case 
 every batch, so a directive that was acknowledged a moment ago is in the next decision.
 """
 
-import uuid
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final
 
 from perron.chassis.errors import PerronError
@@ -15,9 +15,9 @@ from perron.governance.model import DataKind, DecideCommand, Decision, Directive
 from perron.governance.outcomes import is_kept
 from perron.governance.rulings import Rulings
 from perron.governance.store import Store, key_of
-from perron.governance.terms import Case, Judgement, Rulebook
+from perron.governance.terms import Case, Rulebook
 
-_NAMESPACE: Final = uuid.UUID("0f8f2a52-6a35-5d0e-8f0c-6a1f6f0f5e31")
+_NAMESPACE: Final = bytes.fromhex("0f8f2a526a355d0e8f0c6a1f6f0f5e31")
 _HOUR_US: Final = 3_600_000_000
 _IN_FLIGHT_DEFAULT_US: Final = _HOUR_US
 _IN_FLIGHT_MAX_US: Final = 24 * _HOUR_US
@@ -45,17 +45,20 @@ class Decisions:
             {(command.organization_id, command.workspace_id) for command in commands}
         )
         now_us = store.now_us()
+        in_effect = self._rulebook.in_effect(now_us)
         unknown: dict[Hashable, Ruling] = {}
         keys: list[Hashable] = []
         for command in commands:
             if buried and _is_buried(command, buried):
                 keys.append(None)
                 continue
-            judgement = self._judge(command, directives, now_us)
-            key = _ruling_key(command, judgement)
+            in_force = _NO_DIRECTIVES
+            if directives:
+                in_force = combined(directives.get((command.organization_id, command.workspace_id), ()))
+            key = _ruling_key(command, in_force, in_effect)
             keys.append(key)
             if self._rulings.find(key) is None and key not in unknown:
-                unknown[key] = _ruling(command, judgement)
+                unknown[key] = self._ruling(command, in_force, now_us)
         interned = self._rulings.intern(store, unknown) if unknown else {}
         results: list[Decision | PerronError] = []
         made: list[Decision] = []
@@ -71,13 +74,8 @@ class Decisions:
             return _replayed(store, commands, results)
         return results
 
-    def _judge(
-        self, command: DecideCommand, directives: Mapping[_Scope, tuple[Directives, ...]], now_us: int
-    ) -> Judgement:
-        in_force = _NO_DIRECTIVES
-        if directives:
-            in_force = combined(directives.get((command.organization_id, command.workspace_id), ()))
-        return self._rulebook.judge(
+    def _ruling(self, command: DecideCommand, in_force: Directives, now_us: int) -> Ruling:
+        judgement = self._rulebook.judge(
             Case(
                 terms_class=command.terms_class,
                 subscribed=bool(command.subscription_id),
@@ -88,6 +86,17 @@ class Decisions:
                 opted_out=in_force.opted_out(command.as_of_us),
             ),
             now_us,
+        )
+        return Ruling(
+            organization_id=command.organization_id,
+            workspace_id=command.workspace_id,
+            plan=command.plan,
+            terms_class=command.terms_class,
+            subscription_id=command.subscription_id,
+            terms_version=judgement.terms_version,
+            data_kind=command.data_kind,
+            channel=command.channel,
+            outcome=judgement.outcome,
         )
 
     def _decision(self, command: DecideCommand, number: int, ruling: Ruling, now_us: int) -> Decision:
@@ -108,9 +117,13 @@ def keep_content(decision: Decision) -> bool:
 
 
 def _derived_id(command: DecideCommand) -> bytes:
+    """Computes the UUIDv5 (RFC 9562) of who asks, for whom, and with which request id."""
     # Ids hold no slash and a UUID is compared by value, so the joined name is unambiguous.
     name = f"{command.caller_key_id}/{command.organization_id}/{command.request_id.lower()}"
-    return uuid.uuid5(_NAMESPACE, name).bytes
+    drawn = bytearray(hashlib.sha1(_NAMESPACE + name.encode(), usedforsecurity=False).digest()[:16])
+    drawn[6] = drawn[6] & 0x0F | 0x50
+    drawn[8] = drawn[8] & 0x3F | 0x80
+    return bytes(drawn)
 
 
 def _is_buried(command: DecideCommand, buried: frozenset[_Scope]) -> bool:
@@ -120,7 +133,8 @@ def _is_buried(command: DecideCommand, buried: frozenset[_Scope]) -> bool:
     ) in buried
 
 
-def _ruling_key(command: DecideCommand, judgement: Judgement) -> Hashable:
+def _ruling_key(command: DecideCommand, in_force: Directives, in_effect: int) -> Hashable:
+    """Returns all that a ruling depends on, so that a known one is found without judging again."""
     return (
         command.organization_id,
         command.workspace_id,
@@ -129,21 +143,10 @@ def _ruling_key(command: DecideCommand, judgement: Judgement) -> Hashable:
         command.terms_class,
         command.data_kind,
         command.channel,
-        judgement,
-    )
-
-
-def _ruling(command: DecideCommand, judgement: Judgement) -> Ruling:
-    return Ruling(
-        organization_id=command.organization_id,
-        workspace_id=command.workspace_id,
-        plan=command.plan,
-        terms_class=command.terms_class,
-        subscription_id=command.subscription_id,
-        terms_version=judgement.terms_version,
-        data_kind=command.data_kind,
-        channel=command.channel,
-        outcome=judgement.outcome,
+        command.documents,
+        in_force.zero_retention,
+        in_force.opted_out(command.as_of_us),
+        in_effect,
     )
 
 

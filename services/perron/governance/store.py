@@ -3,7 +3,9 @@
 Hot statements are text: what SQLAlchemy makes of them would cost more than the database takes for them.
 """
 
+import functools
 import hashlib
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -23,15 +25,19 @@ from perron.governance.model import (
     TermsClass,
     TrainingPreference,
 )
-from perron.governance.tables import decisions, directives, rulings
+from perron.governance.tables import decisions, rulings
 
 Key = tuple[bytes, bytes]
 """An organization and a decision or record within it, as raw bytes."""
 
-_INSERT_DECISION: Final = text(
-    "INSERT INTO decisions (organization, id, ruling, as_of_time, in_flight_until_time, data_subject) "
-    "VALUES (:organization, :id, :ruling, :as_of, :in_flight_until, :data_subject) ON CONFLICT DO NOTHING"
-)
+_INSERT_DECISION: Final = {
+    "sqlite": "INSERT INTO decisions "
+    "(organization, id, ruling, as_of_time, in_flight_until_time, data_subject) "
+    "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    "postgresql": "INSERT INTO decisions "
+    "(organization, id, ruling, as_of_time, in_flight_until_time, data_subject) "
+    "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+}
 _INSERT_RULING: Final = text(
     "INSERT INTO rulings (digest, organization_id, workspace_id, plan, terms_class, subscription_id, "
     "terms_version, data_kind, channel, outcome) "
@@ -41,10 +47,13 @@ _INSERT_RULING: Final = text(
 _RULING_NUMBERS: Final = select(rulings.c.digest, rulings.c.number).where(
     rulings.c.digest.in_(bindparam("digests", expanding=True))
 )
-_DIRECTIVES: Final = select(directives).where(
-    directives.c.organization_id.in_(bindparam("organizations", expanding=True)),
-    directives.c.workspace_id.in_(bindparam("workspaces", expanding=True)),
-)
+_DIRECTIVES: Final = "SELECT organization_id, workspace_id, zero_retention, training_preference, watermark_time FROM directives "
+_DIRECTIVES_OF: Final = {
+    # The plus keeps SQLite from trying every workspace with every organization.
+    "sqlite": f"{_DIRECTIVES} WHERE organization_id IN (SELECT value FROM json_each(?)) "
+    "AND +workspace_id IN (SELECT value FROM json_each(?))",
+    "postgresql": f"{_DIRECTIVES} WHERE organization_id = ANY(%s) AND workspace_id = ANY(%s)",
+}
 _DECISION_COLUMNS: Final = ", ".join(f"found.{column.name}" for column in decisions.c)
 _PUT_DIRECTIVES: Final = text(
     "INSERT INTO directives "
@@ -91,13 +100,12 @@ class Store(Mutations):
 
     def exact_directives(self, scopes: Collection[tuple[str, str]]) -> dict[tuple[str, str], Directives]:
         """Returns the directives stored for exactly these scopes, where there are any."""
-        rows = self.tx.execute(
-            _DIRECTIVES,
-            {
-                "organizations": sorted({organization_id for organization_id, _ in scopes}),
-                "workspaces": sorted({workspace_id for _, workspace_id in scopes}),
-            },
-        )
+        organizations = sorted({organization_id for organization_id, _ in scopes})
+        workspaces = sorted({workspace_id for _, workspace_id in scopes})
+        wanted: tuple[Any, Any] = (organizations, workspaces)
+        if self.tx.dialect == "sqlite":
+            wanted = (json.dumps(organizations), json.dumps(workspaces))
+        rows = self.tx.driver_execute(_DIRECTIVES_OF[self.tx.dialect], wanted)
         return {(row.organization_id, row.workspace_id): _directives(row) for row in rows}
 
     def put_directives(self, organization_id: str, workspace_id: str, wanted: Directives) -> None:
@@ -134,18 +142,18 @@ class Store(Mutations):
     def insert_decisions(self, made: Sequence[Decision]) -> int:
         """Stores decisions, passing over those whose ids exist; returns how many were new."""
         rows = [
-            {
-                "organization": to_bytes(one.ruling.organization_id),
-                "id": one.decision,
-                "ruling": one.ruling_number,
-                "as_of": one.as_of_us,
-                "in_flight_until": one.in_flight_until_us,
-                "data_subject": one.data_subject,
-            }
+            (
+                _organization(one.ruling.organization_id),
+                one.decision,
+                one.ruling_number,
+                one.as_of_us,
+                one.in_flight_until_us,
+                one.data_subject,
+            )
             for one in made
         ]
-        rows.sort(key=lambda row: (row["organization"], row["id"]))  # in one order everywhere, as above
-        return self.tx.execute(_INSERT_DECISION, rows).rowcount
+        rows.sort()  # by key and so in one order everywhere, as above
+        return self.tx.driver_execute(_INSERT_DECISION[self.tx.dialect], rows).rowcount
 
     def decisions(self, keys: Collection[Key]) -> dict[Key, Decision]:
         """Returns the decisions that exist among these."""
@@ -191,9 +199,14 @@ class Store(Mutations):
         return {bytes(row.digest): row.number for row in rows}
 
 
+@functools.lru_cache(maxsize=16_384)
+def _organization(organization_id: str) -> bytes:
+    return to_bytes(organization_id)
+
+
 def key_of(organization_id: str, identifier: bytes) -> Key:
     """Returns the key of a decision or record."""
-    return to_bytes(organization_id), identifier
+    return _organization(organization_id), identifier
 
 
 def organization_of(key: Key) -> str:

@@ -30,11 +30,14 @@ from perron.governance.model import (
     Purpose,
     TermsClass,
 )
-from perron.governance.outcomes import MOST_RESTRICTIVE, meet, united, without_training
+from perron.governance.outcomes import MOST_RESTRICTIVE, is_kept, meet, united, without_training
 
 PACKAGED: Final = Path(__file__).with_name("rules")
 _NARROWER: Final = AppliedClause("1.1-use", ClauseReason.NEWER_TERMS_NOT_ACCEPTED)
 _JUDGEMENTS_MAX: Final = 4096
+_DIRECTIVES: Final = ("zero-retention", "opted-out")
+_CUSTOMERS_DATA: Final = (DataKind.INFERENCE, DataKind.FINE_TUNING_DATA)
+"""What customers send and are answered; the other kinds are what they build of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Terms:
                 break
         else:
             return MOST_RESTRICTIVE
-        for directive, in_force in (("zero-retention", case.zero_retention), ("opted-out", case.opted_out)):
+        for directive, in_force in zip(_DIRECTIVES, (case.zero_retention, case.opted_out), strict=True):
             if in_force and (directive, case.data_kind) in self.directives:
                 outcome = meet(outcome, self.directives[directive, case.data_kind])
         return outcome
@@ -103,12 +106,9 @@ class Case:
     opted_out: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the terms say of a case, and by which version; no version where no rule answered.
-
-    Equal only to itself, so that it serves as a key without comparing all that it says.
-    """
+    """What the terms say of a case, and by which version; no version where no rule answered."""
 
     terms_version: str
     outcome: Outcome
@@ -124,12 +124,16 @@ class Rulebook:
         self._effective_us: Final = tuple(to_us(one.effective_time) for one in self.terms)
         self._judgements: Final[dict[tuple[Case, int], Judgement]] = {}
 
+    def in_effect(self, now_us: int) -> int:
+        """Returns how many versions are in effect; while it is the same, so is every judgement."""
+        return sum(effective_us <= now_us for effective_us in self._effective_us)
+
     def judge(self, case: Case, now_us: int) -> Judgement:
         """Judges a case by the newest terms that the organization accepted, and by newer ones in effect.
 
         A pure function of its arguments and the loaded terms, so what it once returned it may return again.
         """
-        in_effect = sum(effective_us <= now_us for effective_us in self._effective_us)
+        in_effect = self.in_effect(now_us)
         key = (case, in_effect)
         judgement = self._judgements.get(key)
         if judgement is None:
@@ -235,7 +239,13 @@ def _read(path: Path, lengths: Mapping[str, int], train_on_fine_tuning_data: boo
             else one
             for one in rules
         )
+    directives = {
+        (directive, data_kind): reader.outcome(f"directive {directive}", row)
+        for directive, rows in file.directives.items()
+        for data_kind, row in rows.items()
+    }
     reader.check(rules)
+    reader.check_directives(directives)
     return Terms(
         document=file.document,
         version=file.version,
@@ -243,11 +253,7 @@ def _read(path: Path, lengths: Mapping[str, int], train_on_fine_tuning_data: boo
         channels=tuple(file.channels),
         rules_sha256=hashlib.sha256(content).hexdigest(),
         rules=rules,
-        directives={
-            (directive, data_kind): reader.outcome(f"directive {directive}", row)
-            for directive, rows in file.directives.items()
-            for data_kind, row in rows.items()
-        },
+        directives=directives,
         clauses=tuple(Clause(name, row.text, tuple(row.tests)) for name, row in file.clauses.items()),
     )
 
@@ -297,7 +303,7 @@ class _Reader:
         return meet(drawn, drawn)  # in the order that every outcome has
 
     def check(self, rules: tuple[Rule, ...]) -> None:
-        """Refuses a table with a case left open or answered twice, and one that lets a paid plan train."""
+        """Refuses a table with a case left open or answered twice, and training where no plan permits it."""
         cases = [(rule.terms_class, rule.data_kind) for rule in rules]
         for case in itertools.product((TermsClass.FREE, TermsClass.PAID), DataKind):
             if cases.count(case) != 1:
@@ -305,6 +311,19 @@ class _Reader:
         for rule in rules:
             if rule.terms_class is TermsClass.PAID and rule.outcome.training_eligible:
                 raise self._error(f"rule {rule.name}: clause 3-paid permits no training on a paid plan")
+            if rule.data_kind not in _CUSTOMERS_DATA and rule.outcome.training_eligible:
+                raise self._error(f"rule {rule.name}: what customers build is never trained on")
+
+    def check_directives(self, directives: Mapping[tuple[str, DataKind], Outcome]) -> None:
+        """Refuses a table by which a directive in force would not be felt."""
+        for directive, data_kind in itertools.product(_DIRECTIVES, _CUSTOMERS_DATA):
+            outcome = directives.get((directive, data_kind))
+            if outcome is None:
+                raise self._error(f"directive {directive} says nothing of {data_kind}")
+            if outcome.training_eligible:
+                raise self._error(f"directive {directive} narrows training of {data_kind} to nothing")
+        if is_kept(directives["zero-retention", DataKind.INFERENCE]):
+            raise self._error("directive zero-retention: clause 3-zdr keeps nothing beyond the exchange")
 
     def _deadline(self, place: str, text: str) -> Deadline:
         if text in self._lengths:
