@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,11 +25,12 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
-from perron.chassis import exporters, schema, telemetry
+from perron.chassis import exporters, idempotency, schema, telemetry
 from perron.chassis.errors import PerronError, SetupError
 from perron.chassis.health import HealthServicer
 from perron.chassis.interceptors import access, deadline, errors, load, validation
 from perron.chassis.interceptors import telemetry as telemetry_interceptor
+from perron.chassis.leases import Leases
 from perron.chassis.method import Method, methods
 from perron.chassis.settings import refuse_to_start
 
@@ -50,6 +52,7 @@ _MEBIBYTE: Final = 1024 * 1024
 _PAUSE_SECONDS: Final = 0.2
 _GRACE_SECONDS: Final = 10.0
 _LEARN_AGAIN_SECONDS: Final = 0.2
+_SWEEP_EVERY: Final = timedelta(minutes=5)
 _CREDENTIAL_KEY_MAX: Final = 16384
 _COLLECTION_THRESHOLDS: Final = (50_000, 20, 50)
 _AUDITED: Final = frozenset({access.CallerKind.CUSTOMER, access.CallerKind.OPERATOR})
@@ -144,6 +147,8 @@ class Application:
             self._spawn(self._audit_trail.run())
         for work in self._background:
             self._spawn(work())
+        for database in self._databases:
+            self._spawn(Leases(database).run("request ids", _SWEEP_EVERY, idempotency.sweep))
         self._spawn(self._become_ready())
 
     async def stop(self, *, pause_seconds: float = 0.0, grace_seconds: float = _GRACE_SECONDS) -> None:

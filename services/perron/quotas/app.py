@@ -9,7 +9,6 @@ import uuid_utils
 
 from perron.api.common.v1 import audit_service_pb2_grpc, event_service_pb2_grpc
 from perron.api.quotas.v1 import limit_service_pb2_grpc, quota_service_pb2_grpc, usage_service_pb2_grpc
-from perron.chassis import idempotency
 from perron.chassis.audit import AuditTrail
 from perron.chassis.audit_servicer import AuditServicer
 from perron.chassis.channels import Peer
@@ -106,7 +105,6 @@ def build(
         background=[
             Consumer(database, leases, identity, follow_identity).run,
             partial(leases.run, "reservations", _SWEEP_EVERY, lambda tx: reservations.sweep(Store(tx))),
-            partial(leases.run, "request ids", _SWEEP_EVERY, idempotency.sweep),
         ],
         closers=[quotas.aclose, keys.aclose],
         audit_trail=trail,
