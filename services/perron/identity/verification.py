@@ -66,7 +66,7 @@ class Verification:
     def verify(self, store: HotStore, items: Sequence[VerifyItem]) -> list[Verdict]:
         """Answers each item from one snapshot, in their order; malformed keys are told without a query."""
         wanted = [self._digests(item.credential) for item in items]
-        digests = list(dict.fromkeys(digest for candidates in wanted for digest in candidates))
+        digests = list({digest for candidates in wanted for digest in candidates})
         if not digests:
             return [MALFORMED] * len(items)
         now_us = store.began_us()
@@ -74,11 +74,14 @@ class Verification:
         elders = self._ancestors(store, found.values())
         verdicts: list[Verdict] = []
         for item, candidates in zip(items, wanted, strict=True):
-            facts = next((found[digest] for digest in candidates if digest in found), None)
-            if facts is not None:
-                verdicts.append(self._judge(item, facts, elders, now_us))
-            else:
-                verdicts.append(_REFUSED[KeyState.UNKNOWN] if candidates else MALFORMED)
+            verdict = MALFORMED
+            for digest in candidates:
+                facts = found.get(digest)
+                if facts is not None:
+                    verdict = self._judge(item, facts, elders, now_us)
+                    break
+                verdict = _REFUSED[KeyState.UNKNOWN]
+            verdicts.append(verdict)
         return verdicts
 
     def effective_grant(self, store: HotStore, key_id: str) -> tuple[Grant, tuple[str, ...]]:
@@ -117,7 +120,7 @@ class Verification:
         return (self._digest(credential), self._older_digest(credential))
 
     def _ancestors(self, store: HotStore, keys: Iterable[KeyFacts]) -> dict[str, KeyFacts]:
-        wanted = {ancestor for facts in keys for ancestor in facts.ancestors}
+        wanted = {ancestor for facts in keys if facts.ancestors for ancestor in facts.ancestors}
         return store.facts_by_id(sorted(wanted)) if wanted else {}
 
     def _judge(self, item: VerifyItem, facts: KeyFacts, elders: dict[str, KeyFacts], now_us: int) -> Verdict:
