@@ -47,12 +47,11 @@ _INSERT_RULING: Final = text(
 _RULING_NUMBERS: Final = select(rulings.c.digest, rulings.c.number).where(
     rulings.c.digest.in_(bindparam("digests", expanding=True))
 )
-_DIRECTIVES: Final = "SELECT organization_id, workspace_id, zero_retention, training_preference, watermark_time FROM directives "
-_DIRECTIVES_OF: Final = {
+_DIRECTIVES: Final = {
     # The plus keeps SQLite from trying every workspace with every organization.
-    "sqlite": f"{_DIRECTIVES} WHERE organization_id IN (SELECT value FROM json_each(?)) "
+    "sqlite": "SELECT * FROM directives WHERE organization_id IN (SELECT value FROM json_each(?)) "
     "AND +workspace_id IN (SELECT value FROM json_each(?))",
-    "postgresql": f"{_DIRECTIVES} WHERE organization_id = ANY(%s) AND workspace_id = ANY(%s)",
+    "postgresql": "SELECT * FROM directives WHERE organization_id = ANY(%s) AND workspace_id = ANY(%s)",
 }
 _DECISION_COLUMNS: Final = ", ".join(f"found.{column.name}" for column in decisions.c)
 _PUT_DIRECTIVES: Final = text(
@@ -105,7 +104,7 @@ class Store(Mutations):
         wanted: tuple[Any, Any] = (organizations, workspaces)
         if self.tx.dialect == "sqlite":
             wanted = (json.dumps(organizations), json.dumps(workspaces))
-        rows = self.tx.driver_execute(_DIRECTIVES_OF[self.tx.dialect], wanted)
+        rows = self.tx.driver_execute(_DIRECTIVES[self.tx.dialect], wanted)
         return {(row.organization_id, row.workspace_id): _directives(row) for row in rows}
 
     def put_directives(self, organization_id: str, workspace_id: str, wanted: Directives) -> None:
