@@ -6,10 +6,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from perron import chassis
 from perron.chassis.database import Database
 from perron.chassis.testing import POSTGRES_URL, FakeClock, empty_store, postgresql_server
+from tests.scale import times
+
+# No deadline: a busy machine is no counterexample.
+settings.register_profile("perron", deadline=None, max_examples=times(100, 2_000))
+settings.load_profile("perron")
 
 _SERVER = ExitStack()
 _SERVICES = Path(chassis.__path__[0]).parent
