@@ -33,7 +33,7 @@ from perron.chassis.errors import PerronError
 from perron.chassis.interceptors import deadline
 
 _RELEASE_SECONDS: Final = 5.0
-_WAITING_MAX: Final = 2048
+_GATHER_SECONDS: Final = 0.01  # settling has one question only, and so would run in many small batches
 _CONTENT_BYTES_MAX: Final = 2 * 1024 * 1024
 
 _log = telemetry.logger("admission")
@@ -52,7 +52,6 @@ class Admissions:
             name="admission.admit",
             tenant=_credential_digest,
             trace_parent=_trace_parent,
-            queue_max=_WAITING_MAX,
         )
         self._completions: Batcher[Completion, CompleteResponse] = Batcher(
             self._complete,
@@ -61,7 +60,7 @@ class Admissions:
             trace_parent=_trace_parent,
             weigh=_content_bytes,
             max_bytes=_CONTENT_BYTES_MAX,
-            queue_max=_WAITING_MAX,
+            gather_seconds=_GATHER_SECONDS,
         )
 
     async def admit(
