@@ -52,6 +52,7 @@ class Admissions:
             name="admission.admit",
             tenant=_credential_digest,
             trace_parent=_trace_parent,
+            records_items=False,  # the call's own span has the same beginning and end
         )
         self._completions: Batcher[Completion, CompleteResponse] = Batcher(
             self._complete,
@@ -61,6 +62,7 @@ class Admissions:
             weigh=_content_bytes,
             max_bytes=_CONTENT_BYTES_MAX,
             gather_seconds=_GATHER_SECONDS,
+            records_items=False,
         )
 
     async def admit(

@@ -75,11 +75,12 @@ class _Entry(Generic[Item]):
 class Batcher(Generic[Item, Result]):
     """Runs `run` on batches of what callers submit.
 
-    `run` gets at most `max_items` items, or `max_bytes` by `weigh` (one larger item runs alone), and
-    returns as many results in the same order, a refused item's being its PerronError. `tenant` names whom
-    an item is for, `trace_parent` the trace it belongs to (empty: the submitting call's own). At most about
-    `queue_max` items wait. After a batch of several, the next one collects for up to `gather_seconds` more;
-    an item that comes alone waits for nobody.
+    `run` gets at most `max_items` items, or `max_bytes` by `weigh` (one larger item runs alone), and returns
+    as many results in the same order, a refused item's being its PerronError. `tenant` names whom an item is
+    for, `trace_parent` the trace it belongs to (empty: the submitting call's own). At most about `queue_max`
+    items wait. After a batch of several, the next one collects for up to `gather_seconds` more; an item that
+    comes alone waits for nobody. Each item's part becomes a span in its caller's trace, unless the caller
+    records one of the same length (`records_items`).
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Batcher(Generic[Item, Result]):
         max_bytes: int = 128 * 1024,
         queue_max: int = 4096,
         gather_seconds: float = 0.0,
+        records_items: bool = True,
     ) -> None:
         self._run = run
         self._name = name
@@ -104,6 +106,7 @@ class Batcher(Generic[Item, Result]):
         self._max_bytes = max_bytes
         self._queue_max = queue_max
         self._gather_seconds = gather_seconds
+        self._records_items = records_items
         self._queues: dict[str, deque[_Entry[Item]]] = {}
         self._turns: deque[str] = deque()
         self._waiting = 0
@@ -225,7 +228,7 @@ class Batcher(Generic[Item, Result]):
                 entry.group.set(entry.index, result)
         self._seconds_per_batch = 0.8 * self._seconds_per_batch + 0.2 * (loop.time() - start)
         telemetry.measure_batch(self._name, len(batch), (start_ns - batch[0].since_ns) / 1e9)
-        if len(batch) > 1 and span.get_span_context().is_valid:
+        if self._records_items and len(batch) > 1 and span.get_span_context().is_valid:
             for entry, result in zip(batch, results, strict=True):
                 telemetry.record_item(self._name, entry.trace_parent, span, start_ns, result)
 
