@@ -23,7 +23,7 @@ from perron.chassis.leases import Leases
 from perron.chassis.paging import Pages
 from perron.chassis.server import Application
 from perron.chassis.verification import IdentityKeys, IdentityPassports
-from perron.governance import terms
+from perron.governance import rule_files
 from perron.governance.decision_servicer import DecisionServicer
 from perron.governance.decisions import Decisions
 from perron.governance.directive_servicer import DirectiveServicer
@@ -46,7 +46,7 @@ MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 
 def rulebook(settings: Settings) -> Rulebook:
     """Reads the terms that the settings name. Raises SetupError."""
-    return terms.load(
+    return rule_files.load(
         settings.rules_file,
         lengths=settings.lengths,
         train_on_fine_tuning_data=settings.train_on_fine_tuning_data,

@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from perron.chassis.settings import ServiceSettings
-from perron.governance.terms import PACKAGED
+from perron.governance.rule_files import PACKAGED
 
 
 class Settings(ServiceSettings):

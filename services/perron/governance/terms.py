@@ -1,43 +1,33 @@
-"""The terms as rules: loaded from `rules/*.yaml`, checked to be total at start, and judged by pure functions.
+"""The terms as rules: tables from `rules/*.yaml`, judged by pure functions.
 
 What a newcomer gets wrong: a rule that is missing is not an error of the caller. What no rule knows — a class
 of plans, a channel without terms, a version that is not loaded — is decided most restrictively, with the
 reason RULE_MISSING.
 """
 
-import hashlib
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
-from typing import Final, Literal
-
-import msgspec
+from typing import Final
 
 from perron.chassis.clock import to_us
-from perron.chassis.errors import NotFound, SetupError
+from perron.chassis.errors import NotFound
 from perron.governance.model import (
     AppliedClause,
     Channel,
     ClauseReason,
     DataKind,
-    Deadline,
-    DeadlineKind,
-    LicenceEnd,
     Outcome,
-    Permission,
-    Purpose,
     TermsClass,
 )
-from perron.governance.outcomes import MOST_RESTRICTIVE, is_kept, meet, united, without_training
+from perron.governance.outcomes import MOST_RESTRICTIVE, meet, united
 
-PACKAGED: Final = Path(__file__).with_name("rules")
+# The directives, as the tables of rules name them.
+ZERO_RETENTION: Final = "zero-retention"
+OPTED_OUT: Final = "opted-out"
+
 _NARROWER: Final = AppliedClause("1.1-use", ClauseReason.NEWER_TERMS_NOT_ACCEPTED)
 _JUDGEMENTS_MAX: Final = 4096
-_DIRECTIVES: Final = ("zero-retention", "opted-out")
-_CUSTOMERS_DATA: Final = (DataKind.INFERENCE, DataKind.FINE_TUNING_DATA)
-"""What customers send and are answered; the other kinds are what they build of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +70,7 @@ class Terms:
                 break
         else:
             return MOST_RESTRICTIVE
-        for directive, in_force in zip(_DIRECTIVES, (case.zero_retention, case.opted_out), strict=True):
+        for directive, in_force in ((ZERO_RETENTION, case.zero_retention), (OPTED_OUT, case.opted_out)):
             if in_force and (directive, case.data_kind) in self.directives:
                 outcome = meet(outcome, self.directives[directive, case.data_kind])
         return outcome
@@ -170,167 +160,3 @@ class Rulebook:
         if accepted.effective_time < newest.effective_time:
             outcome = replace(outcome, clauses=united((*outcome.clauses, _NARROWER)))
         return Judgement(accepted.version, outcome)
-
-
-class _Row(msgspec.Struct, forbid_unknown_fields=True):
-    """What a row or directive permits, as the file writes it."""
-
-    purposes: dict[Purpose, list[str]]
-    training: Literal["eligible", "never"]
-    licence_ends: LicenceEnd
-    clauses: dict[str, ClauseReason]
-
-
-class _RuleRow(_Row, forbid_unknown_fields=True):
-    """One row of the table, as the file writes it."""
-
-    plan: Literal["FREE", "PAID", "any"]
-    data_kind: DataKind
-
-
-class _ClauseRow(msgspec.Struct, forbid_unknown_fields=True):
-    """One clause, as the file writes it."""
-
-    text: str
-    tests: list[str] = []
-
-
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    """One file of rules."""
-
-    document: str
-    version: str
-    effective_time: datetime
-    channels: list[Channel]
-    lengths: dict[str, int]
-    rules: dict[str, _RuleRow]
-    directives: dict[Literal["zero-retention", "opted-out"], dict[DataKind, _Row]]
-    clauses: dict[str, _ClauseRow]
-
-
-def load(
-    source: Path = PACKAGED,
-    *,
-    lengths: Mapping[str, int] | None = None,
-    train_on_fine_tuning_data: bool = True,
-) -> Rulebook:
-    """Reads a rules file, or every one of a folder, and checks that each leaves no case open.
-
-    `lengths` are the operator's own, by name; they may only narrow. Raises SetupError with one line.
-    """
-    paths = sorted(source.glob("*.yaml")) if source.is_dir() else [source]
-    if not paths:
-        raise SetupError(f"rules {source}: the folder holds no .yaml file")
-    return Rulebook(tuple(_read(path, lengths or {}, train_on_fine_tuning_data) for path in paths))
-
-
-def _read(path: Path, lengths: Mapping[str, int], train_on_fine_tuning_data: bool) -> Terms:  # noqa: FBT001 (a setting)
-    try:
-        content = path.read_bytes()
-        file = msgspec.yaml.decode(content, type=_File)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise SetupError(f"rules {path}: {error}") from None
-    reader = _Reader(path, file, lengths)
-    rules = tuple(itertools.chain.from_iterable(reader.rules(name, row) for name, row in file.rules.items()))
-    if not train_on_fine_tuning_data:
-        rules = tuple(
-            Rule(one.name, one.terms_class, one.data_kind, without_training(one.outcome))
-            if one.data_kind is DataKind.FINE_TUNING_DATA
-            else one
-            for one in rules
-        )
-    directives = {
-        (directive, data_kind): reader.outcome(f"directive {directive}", row)
-        for directive, rows in file.directives.items()
-        for data_kind, row in rows.items()
-    }
-    reader.check(rules)
-    reader.check_directives(directives)
-    return Terms(
-        document=file.document,
-        version=file.version,
-        effective_time=file.effective_time,
-        channels=tuple(file.channels),
-        rules_sha256=hashlib.sha256(content).hexdigest(),
-        rules=rules,
-        directives=directives,
-        clauses=tuple(Clause(name, row.text, tuple(row.tests)) for name, row in file.clauses.items()),
-    )
-
-
-class _Reader:
-    """Turns rows of one file into outcomes, and complains with the file's name."""
-
-    def __init__(self, path: Path, file: _File, lengths: Mapping[str, int]) -> None:
-        self._path = path
-        self._file = file
-        self._lengths = dict(file.lengths)
-        if file.effective_time.tzinfo is None:
-            raise self._error("effective_time names no time zone")
-        if any(days < 1 for days in (*file.lengths.values(), *lengths.values())):
-            raise self._error("a length is shorter than one day")
-        for name, days in lengths.items():
-            if days > file.lengths.get(name, days):
-                raise self._error(
-                    f"setting {name} is {days}; it may only shorten the terms' {file.lengths[name]}"
-                )
-            self._lengths[name] = days
-
-    def rules(self, name: str, row: _RuleRow) -> list[Rule]:
-        """Returns the rule for each class of plans that the row names."""
-        classes = (TermsClass.FREE, TermsClass.PAID) if row.plan == "any" else (TermsClass(row.plan),)
-        outcome = self.outcome(f"rule {name}", row)
-        return [Rule(name, terms_class, row.data_kind, outcome) for terms_class in classes]
-
-    def outcome(self, place: str, row: _Row) -> Outcome:
-        """Returns the outcome of a row."""
-        for clause in row.clauses:
-            if clause not in self._file.clauses:
-                raise self._error(f"{place}: clause {clause} is not in the list of clauses")
-        if not row.clauses or not row.purposes or not all(row.purposes.values()):
-            raise self._error(f"{place}: a clause, a purpose and a deadline for each purpose are needed")
-        if (row.training == "eligible") != (Purpose.IMPROVE_SERVICES in row.purposes):
-            raise self._error(f"{place}: training and IMPROVE_SERVICES go together")
-        drawn = Outcome(
-            permissions=tuple(
-                Permission(purpose, tuple(self._deadline(place, text) for text in texts))
-                for purpose, texts in row.purposes.items()
-            ),
-            training_eligible=row.training == "eligible",
-            licence_end=row.licence_ends,
-            clauses=tuple(AppliedClause(clause, reason) for clause, reason in row.clauses.items()),
-        )
-        return meet(drawn, drawn)  # in the order that every outcome has
-
-    def check(self, rules: tuple[Rule, ...]) -> None:
-        """Refuses a table with a case left open or answered twice, and training where no plan permits it."""
-        cases = [(rule.terms_class, rule.data_kind) for rule in rules]
-        for case in itertools.product((TermsClass.FREE, TermsClass.PAID), DataKind):
-            if cases.count(case) != 1:
-                raise self._error(f"{' '.join(case)} has {cases.count(case)} rules; exactly one is needed")
-        for rule in rules:
-            if rule.terms_class is TermsClass.PAID and rule.outcome.training_eligible:
-                raise self._error(f"rule {rule.name}: clause 3-paid permits no training on a paid plan")
-            if rule.data_kind not in _CUSTOMERS_DATA and rule.outcome.training_eligible:
-                raise self._error(f"rule {rule.name}: what customers build is never trained on")
-
-    def check_directives(self, directives: Mapping[tuple[str, DataKind], Outcome]) -> None:
-        """Refuses a table by which a directive in force would not be felt."""
-        for directive, data_kind in itertools.product(_DIRECTIVES, _CUSTOMERS_DATA):
-            outcome = directives.get((directive, data_kind))
-            if outcome is None:
-                raise self._error(f"directive {directive} says nothing of {data_kind}")
-            if outcome.training_eligible:
-                raise self._error(f"directive {directive} narrows training of {data_kind} to nothing")
-        if is_kept(directives["zero-retention", DataKind.INFERENCE]):
-            raise self._error("directive zero-retention: clause 3-zdr keeps nothing beyond the exchange")
-
-    def _deadline(self, place: str, text: str) -> Deadline:
-        if text in self._lengths:
-            return Deadline(DeadlineKind.TIME, self._lengths[text])
-        if text in DeadlineKind.__members__ and text != DeadlineKind.TIME:
-            return Deadline(DeadlineKind(text))
-        raise self._error(f"{place}: unknown deadline {text}")
-
-    def _error(self, message: str) -> SetupError:
-        return SetupError(f"rules {self._path}: {message}")

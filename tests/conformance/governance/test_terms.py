@@ -8,7 +8,7 @@ from perron.api.common.v1 import roles_pb2
 from perron.api.governance.v1 import decision_pb2
 from perron.chassis.migrations.runner import migrate
 from perron.chassis.testing import FakeClock
-from perron.governance.terms import PACKAGED
+from perron.governance.rule_files import PACKAGED
 from tests.contract.governance.world import World, purposes, running
 
 RULE_MISSING = decision_pb2.CLAUSE_REASON_RULE_MISSING

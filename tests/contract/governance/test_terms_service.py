@@ -5,7 +5,7 @@ import hashlib
 from perron.api.common.v1 import roles_pb2
 from perron.api.governance.v1 import decision_pb2
 from perron.api.governance.v1 import terms_service_pb2 as pb
-from perron.governance.terms import PACKAGED
+from perron.governance.rule_files import PACKAGED
 from tests.contract.governance.world import World, refused
 
 

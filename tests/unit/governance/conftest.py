@@ -5,9 +5,9 @@ import pytest
 from perron.governance.decisions import Decisions
 from perron.governance.reading import Reading
 from perron.governance.records import Records
+from perron.governance.rule_files import load
 from perron.governance.rulings import Rulings
 from perron.governance.seals import Seals
-from perron.governance.terms import load
 from perron.governance.vault import Vault
 from tests.unit.governance.commands import raw_id
 

@@ -16,9 +16,9 @@ from perron.chassis.testing import BOTH, FakeClock
 from perron.governance.decisions import Decisions, keep_content
 from perron.governance.model import Channel, DataKind, Decision, Directives, TermsClass, TrainingPreference
 from perron.governance.request_store import RequestStore
+from perron.governance.rule_files import load
 from perron.governance.rulings import Rulings
 from perron.governance.store import Store, key_of
-from perron.governance.terms import load
 from tests.unit.governance.commands import ORGANIZATION, WORKSPACE, decide_command, raw_id
 
 pytestmark = pytest.mark.parametrize("database", BOTH, indirect=True)

@@ -4,7 +4,8 @@ from perron.chassis.clock import to_us
 from perron.chassis.testing import START
 from perron.governance import explanations
 from perron.governance.model import Channel, DataKind, Decision, Ruling, TermsClass
-from perron.governance.terms import Case, load
+from perron.governance.rule_files import load
+from perron.governance.terms import Case
 
 JUDGED = (
     "This inference by API was judged as of 2025-02-06T12:00:00+00:00, "

@@ -29,10 +29,10 @@ from perron.governance.reading import Reading
 from perron.governance.record_store import RecordStore
 from perron.governance.records import Records
 from perron.governance.request_store import RequestStore
+from perron.governance.rule_files import load
 from perron.governance.rulings import Rulings
 from perron.governance.seals import Seals
 from perron.governance.store import key_of
-from perron.governance.terms import load
 from perron.governance.vault import Vault
 from tests.unit.governance.commands import (
     ADMIN,

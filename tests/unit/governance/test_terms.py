@@ -1,5 +1,6 @@
 """The table of the terms, row by row, and what a file of rules must be."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from perron.chassis.errors import NotFound, SetupError
 from perron.chassis.testing import START
 from perron.governance.model import Channel, DataKind, TermsClass
 from perron.governance.outcomes import MOST_RESTRICTIVE
-from perron.governance.terms import PACKAGED, Case, Judgement, load
+from perron.governance.rule_files import PACKAGED, load
+from perron.governance.terms import Case, Judgement
 
 ACCEPTED = (("additional-terms", "2025-02-06"),)
 FILE = PACKAGED / "2025-02-06.yaml"
@@ -194,6 +196,36 @@ def test_a_paid_plan_never_trains_whatever_the_file_says(tmp_path: Path) -> None
     )
     path.write_text(f"{head}  paid-inference:{paid}")
     with pytest.raises(SetupError, match="3-paid permits no training"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("after", "there", "instead", "fault"),
+    [
+        (
+            "directives:",
+            "zero-retention:\n    INFERENCE:",
+            "zero-retention:\n    AGENT:",
+            "zero-retention says nothing",
+        ),
+        ("opted-out:", "FINE_TUNING_DATA:", "AGENT:", "opted-out says nothing of FINE_TUNING_DATA"),
+        ("zero-retention:", "MONITOR_ABUSE: [IN_FLIGHT]", "MONITOR_ABUSE: [abuse_monitoring_days]", "3-zdr"),
+        ("opted-out:", "training: never", "training: eligible", "narrows training"),
+        ("fine-tuned-model:", "training: never", "training: eligible", "never trained on"),
+        ("  agent:", "training: never", "training: eligible", "never trained on"),
+    ],
+)
+def test_a_file_by_which_a_directive_or_a_promise_would_have_no_effect_stops_the_start(
+    tmp_path: Path, after: str, there: str, instead: str, fault: str
+) -> None:
+    path = tmp_path / "rules.yaml"
+    head, mark, tail = FILE.read_text().partition(after)
+    assert there in tail
+    tail = tail.replace(there, instead, 1)
+    if instead.endswith("eligible"):
+        tail = re.sub("( +)(PROVIDE.+)", r"\1\2\n\1IMPROVE_SERVICES: [UNTIL_DELETED]", tail, count=1)
+    path.write_text(head + mark + tail)
+    with pytest.raises(SetupError, match=fault):
         load(path)
 
 

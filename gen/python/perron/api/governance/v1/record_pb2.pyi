@@ -97,7 +97,7 @@ class Record(_message.Message):
     data_subject: _builtins.str
     """Pseudonym of the person that the exchange is about; empty if none."""
     training_eligible: _builtins.bool
-    """Whether models may be trained on it."""
+    """Whether models may be trained on it now."""
     input_bytes: _builtins.int
     """Bytes of the input."""
     output_bytes: _builtins.int
@@ -108,7 +108,7 @@ class Record(_message.Message):
 
     @_builtins.property
     def permissions(self) -> _containers.RepeatedCompositeFieldContainer[_decision_pb2.Permission]:
-        """The permitted purposes at the time it was stored: the decision, narrowed by what had changed since."""
+        """The purposes that are permitted now: those of the decision, narrowed by plan, preference and terms as they are."""
 
     def __init__(
         self,
