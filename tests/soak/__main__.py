@@ -30,8 +30,8 @@ def page(records: list[dict[str, object]]) -> Iterator[str]:
     yield "# What the tests counted at full scale"
     yield ""
     yield (
-        f"Written by `make soak`, which runs every test at the stated counts. All passed on {ended:%Y-%m-%d}, "
-        f"with {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}."
+        "Written by `make soak`, which runs every test at the stated counts. "
+        f"All passed on {ended:%Y-%m-%d}, with {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}."
     )
     yield ""
     yield "| guarantee | counted |"

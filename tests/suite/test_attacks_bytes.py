@@ -19,7 +19,7 @@ MEBIBYTE = 1024 * 1024
 LARGEST = {"identity": MEBIBYTE, "quotas": MEBIBYTE, "governance": 4 * MEBIBYTE, "admission": 4 * MEBIBYTE}
 """The largest message that a service takes."""
 
-EVERY_TIME = 20
+EVERY_TIME = times(8, 100)
 UNKNOWN_FIELD = 15
 FIRST_OF_HOST = [next(rpc for rpc in RPCS if rpc.host == host and not rpc.streams) for host in LARGEST]
 UNBOUNDED = [
