@@ -20,7 +20,7 @@ Path = tuple[str, ...]
 
 INT32 = (-1, 0, -(2**31), 2**31 - 1)
 INT64 = (-1, 0, -(2**63), 2**63 - 1, 2**53 + 1, 10**15)
-NUMBERS: dict[int, tuple[object, ...]] = {
+NUMBERS: dict[int, tuple[float, ...]] = {
     Field.CPPTYPE_INT32: INT32,
     Field.CPPTYPE_INT64: INT64,
     Field.CPPTYPE_UINT32: (0, 2**31, 2**32 - 1),
@@ -29,9 +29,6 @@ NUMBERS: dict[int, tuple[object, ...]] = {
     Field.CPPTYPE_DOUBLE: (-1.0, float("nan"), float("inf"), float("-inf"), 1e308),
     Field.CPPTYPE_ENUM: (0, -1, 999, 2**31 - 1),
 }
-NEVER_MEANT = {"-1", "nan", "inf", "-inf", "999", str(2**31 - 1)}
-"""Values that no number, for those from 2**31 - 1 on no enum, of the contract means."""
-
 SECONDS = (-1, -62_135_596_800, -62_135_596_801, 253_402_300_799, 253_402_300_800, 2**62, -(2**63))
 """Before 1970, the years 1 and 0, 9999 and 10000, and beyond all calendars."""
 NANOS = (-1, 10**9, 2**31 - 1)
@@ -103,6 +100,13 @@ def attack(world: World, rpc: Rpc, request: Any) -> tuple[Answer, bool]:
     return first(rpc, world.wire.call(rpc, request, key_for(world, rpc))), broken
 
 
+def is_senseless(field: Field, value: Any) -> bool:
+    """Whether the contract can have no use for a value: below zero, no number, or no value of its enum."""
+    if field.cpp_type == Field.CPPTYPE_ENUM:
+        return value not in field.enum_type.values_by_number
+    return not 0 <= value < float("inf")
+
+
 def judged(answer: Answer, *, broken: bool, what: str) -> None:
     """A broken rule is INVALID_ARGUMENT that does not show the value; all else is some answer."""
     if broken and not what.startswith("passport ="):  # who calls is asked before what
@@ -122,13 +126,7 @@ def test_numbers_at_the_edges_of_their_type_are_refused_by_their_bounds(
             put(target_of(rpc, request), path, field, value)
             answer, broken = attack(world, rpc, request)
             what = f"{'.'.join(path)} = {value}"
-            is_enum = field.cpp_type == Field.CPPTYPE_ENUM
-            if (
-                str(value) in NEVER_MEANT
-                and (is_enum or str(value) != str(2**31 - 1))
-                and (is_enum or value != 999)
-            ):
-                assert broken, f"{what} breaks no rule"
+            assert broken or not is_senseless(field, value), f"{what} breaks no rule"
             judged(answer, broken=broken, what=what)
 
 
@@ -259,7 +257,7 @@ def test_two_names_that_differ_only_after_joining_stay_two(world: World) -> None
 
 
 def test_logs_stay_one_line_for_each_event_whatever_was_sent(world: World, requests: Requests) -> None:
-    for rpc in RPCS[:20]:
+    for rpc in RPCS:
         for field in rpc.input.fields:
             if field.type == Field.TYPE_STRING and not is_repeated(field) and rpc.batch_item is None:
                 request = requests.valid(rpc, **{field.name: "one\r\ntwo\x1b[31m\u2028three"})
