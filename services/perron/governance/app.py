@@ -1,5 +1,7 @@
 """Governance, composed."""
 
+from datetime import timedelta
+
 import uuid_utils
 
 from perron.api.common.v1 import audit_service_pb2_grpc, event_service_pb2_grpc
@@ -42,6 +44,7 @@ from perron.governance.vault import Vault, read_root_key
 
 REVISION = "0001"
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+_ERASURE_EVERY = timedelta(seconds=5)
 
 
 def rulebook(settings: Settings) -> Rulebook:
@@ -67,6 +70,7 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Application:
     wall = clock or SystemClock()
     pages = Pages(root_key)
     trail = AuditTrail(database, wall)
+    leases = Leases(database)
 
     rulings = Rulings()
     seals = Seals(vault)
@@ -120,7 +124,10 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Application:
         revision=REVISION,
         peers=[identity],
         prepare=[erasure.start],
-        background=[Consumer(database, Leases(database), identity, _follow_identity).run],
+        background=[
+            Consumer(database, leases, identity, _follow_identity).run,
+            lambda: leases.run("erasure", _ERASURE_EVERY, erasure.go_on),
+        ],
         closers=[decision_servicer.aclose, record_servicer.aclose, keys.aclose],
         audit_trail=trail,
         message_bytes_max=MESSAGE_BYTES_MAX,

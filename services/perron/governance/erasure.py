@@ -1,7 +1,8 @@
 """Erasure: what is marked DROPPING loses its keys, then its rows, then their copies in the log.
 
 The mark is the promise and is kept whatever happens after it: nothing reads through an epoch that is not
-open, and a process that dies in between goes on where it stopped when it starts again.
+open. Whoever marked it carries it out; where they did not live to, or were interrupted, a replica that runs
+goes on where they stopped.
 """
 
 from typing import Final
@@ -38,6 +39,12 @@ class Erasure:
                 pass
         if marked and not await self._checkpoint():
             _log.warning("erased rows stay in the log until the next checkpoint; their keys are gone")
+
+    def go_on(self, tx: Transaction) -> bool:
+        """Goes on with erasures that were left half done, keys first; returns whether there is more to do."""
+        marked = RecordStore(tx).epochs_in("DROPPING")
+        self._vault.drop(marked)
+        return bool(marked) and (not _delete(tx, marked[0]) or len(marked) > 1)
 
     async def _drop_keys(self, state: str) -> list[str]:
         def drop(tx: Transaction) -> list[str]:

@@ -1,6 +1,9 @@
 """DirectiveService over a real channel: each documented status."""
 
+import asyncio
+import threading
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -8,7 +11,10 @@ import pytest
 from perron.api.governance.v1 import directive_pb2
 from perron.api.governance.v1 import directive_service_pb2 as pb
 from perron.chassis import status
+from perron.chassis.errors import Unavailable
 from perron.chassis.ids import new_id
+from perron.governance.erasure import Erasure
+from perron.governance.vault import Vault
 from tests.contract.governance.world import Tenant, World, refused
 
 STATE = directive_pb2.ZeroRetentionRequest
@@ -211,3 +217,27 @@ async def test_services_are_told_which_directives_are_in_force(world: World) -> 
         world.directives.BatchGetDirectives(pb.BatchGetDirectivesRequest(), metadata=world.admission)
     )
     assert (error.code, error.reason) == ("INVALID_ARGUMENT", "FIELD_INVALID")
+
+
+async def test_an_approval_whose_erasure_was_interrupted_is_carried_out_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = world.tenant()
+    asked = await ask(world, tenant)
+    await world.put(tenant, (await world.decide(tenant)).decision)
+
+    async def interrupted(_: Erasure) -> None:
+        raise Unavailable("STORE_UNAVAILABLE", "gone")
+
+    gone, drop = threading.Event(), Vault.drop
+
+    def dropped(vault: Vault, epochs: Iterable[str]) -> None:
+        drop(vault, marked := list(epochs))
+        if marked:
+            gone.set()
+
+    monkeypatch.setattr(Erasure, "run", interrupted)
+    monkeypatch.setattr(Vault, "drop", dropped)
+    await refused(review(world, asked.zero_retention_request_id, pb.REVIEW_VERDICT_APPROVED))
+    assert await asyncio.to_thread(gone.wait, 20)
+    assert not list(world.folder.glob("vault/??/*.key"))

@@ -104,6 +104,28 @@ async def test_erasing_goes_through_more_records_than_one_transaction_takes(
     assert await database.read(lambda tx: tx.driver_execute("SELECT count(*) FROM records").scalar_one()) == 0
 
 
+async def test_an_erasure_that_nobody_waits_for_is_carried_out_piece_by_piece(
+    database: Database,
+    decisions: Decisions,
+    records: Records,
+    vault: Vault,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("perron.governance.erasure._ROWS_PER_TRANSACTION", 2)
+    for _ in range(3):
+        await put(database, records, await decided(database, decisions, clock))
+    await approve(database, None)  # whoever asked is gone
+    erasure, pieces = Erasure(database, vault), 1
+    while await database.write(erasure.go_on):
+        assert not keys_in(tmp_path)  # keys go with the first piece
+        pieces += 1
+    assert pieces == 2
+    assert await database.read(lambda tx: tx.driver_execute("SELECT count(*) FROM records").scalar_one()) == 0
+    assert await database.read(lambda tx: RecordStore(tx).epochs_in("DROPPING")) == []
+
+
 async def test_an_approval_waits_for_puts_in_flight_and_later_ones_see_it(
     database: Database, decisions: Decisions, vault: Vault, clock: FakeClock
 ) -> None:
