@@ -164,6 +164,17 @@ def items(rpc: Rpc, answer: Answer) -> list[Answer]:
     return [_item(result) for result in response.results]
 
 
+def ids_of(message: Any) -> set[str]:
+    """What an answer names, but for the admission id, which is sealed anew each time."""
+    found = set()
+    for each, value in message.ListFields():
+        if each.message_type is not None and not each.is_repeated:
+            found |= ids_of(value)
+        elif each.name.endswith("_id") and each.name != "admission_id":
+            found.add(f"{each.name}={value}")
+    return found
+
+
 def _item(result: Any) -> Answer:
     if result.WhichOneof("outcome") != "error":
         return Answer("OK", result.SerializeToString())

@@ -12,12 +12,13 @@ from google.protobuf.message import Message
 from perron.api.quotas.v1 import quota_service_pb2 as quotas
 from perron.chassis.interceptors import validation
 from tests.attacks.requests import Requests
-from tests.attacks.wire import Answer, assert_refused_properly, named
+from tests.attacks.wire import Answer, assert_refused_properly, ids_of, named
 from tests.attacks.world import MODEL, World
 from tests.rpcs import RPCS, Rpc
 from tests.scale import times
 
 IDEMPOTENT = [rpc for rpc in RPCS if rpc.idempotent and rpc.batch_item is None]
+BATCHES = [rpc for rpc in RPCS if rpc.batch_item and "request_id" in rpc.batch_item.fields_by_name]
 AT_ONCE = 50
 OF_THE_MOMENT = {"secret", "secret_reason", "statuses", "limits", "keep_content", "admission_id"}
 """Fields of an answer that a repetition may answer otherwise: secrets, and what is true only now."""
@@ -124,7 +125,28 @@ def test_two_callers_may_use_one_request_id(rpc: Rpc, world: World, requests: Re
         world.wire.call(rpc, requests.valid(rpc, world.other, request_id=shared), world.other.admin.secret),
     )
 
-    assert mine != theirs or not mine.ByteSize() or not has_ids(mine)
+    assert not ids_of(mine) or ids_of(mine) != ids_of(theirs)
+
+
+@pytest.mark.parametrize("rpc", BATCHES, ids=str)
+def test_an_item_with_a_used_request_id_has_no_second_effect(
+    rpc: Rpc, world: World, requests: Requests
+) -> None:
+    """Within one batch as between two, and whatever the other items are."""
+    key = world.caller(rpc.access).secret
+    request = requests.valid(rpc)
+    request.items.append(request.items[0])
+    request.items.append(requests.valid(rpc).items[0])
+
+    def named_by(answer: Answer) -> list[set[str]]:
+        response: Any = rpc.response.FromString(answer.body)
+        return [ids_of(result.response) for result in response.results]
+
+    once = named_by(world.wire.call(rpc, request, key))
+    again = named_by(world.wire.call(rpc, request, key))
+
+    assert again == once
+    assert once[0] == once[1] != once[2]
 
 
 @pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if "etag" in rpc.input.fields_by_name], ids=str)
@@ -207,8 +229,3 @@ def variations(rpc: Rpc, request: Any, world: World) -> Iterator[tuple[str, Any]
                 continue
         if other != request and validation.check(other) is None:
             yield field.name, other
-
-
-def has_ids(message: Message) -> bool:
-    """Whether a message names anything."""
-    return "_id" in str(message)

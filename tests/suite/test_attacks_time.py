@@ -14,7 +14,7 @@ from perron.api.admission.v1 import admission_service_pb2_grpc as admission_grpc
 from perron.api.common.v1 import roles_pb2
 from tests import scale
 from tests.attacks.requests import Requests
-from tests.attacks.wire import ANSWERS, OPTIONS, assert_nothing_inside, read
+from tests.attacks.wire import ANSWERS, OPTIONS, assert_nothing_inside, ids_of, read
 from tests.attacks.world import MODEL, Tenant, World
 from tests.rpcs import RPCS, Rpc
 
@@ -68,7 +68,7 @@ async def test_a_cancelled_mutation_happens_whole_or_not_at_all(
         repeated = await method(raw, metadata=bearer(key), timeout=10)
 
     response: Any = rpc.response
-    assert ids(response.FromString(finished)) == ids(response.FromString(repeated))
+    assert ids_of(response.FromString(finished)) == ids_of(response.FromString(repeated))
     assert world.is_undisturbed()
 
 
@@ -173,14 +173,3 @@ def admit(stub: Any, world: World, tenant: Tenant, *, timeout: float | None = 20
 def complete(stub: Any, world: World, admission_id: str, *, timeout: float = 20) -> Any:
     request = admission.CompleteRequest(admission_id=admission_id, tokens=5)
     return stub.Complete(request, metadata=bearer(world.services["gateway"].secret), timeout=timeout)
-
-
-def ids(message: Any) -> set[str]:
-    """What an answer names, without the sealed admission id, which differs each time."""
-    found = set()
-    for field, value in message.ListFields():
-        if field.message_type is not None and not field.is_repeated:
-            found |= ids(value)
-        elif field.name.endswith("_id") and field.name != "admission_id":
-            found.add(f"{field.name}={value}")
-    return found
