@@ -19,7 +19,7 @@ from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExp
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -64,7 +64,9 @@ def start(service: str, *, ratio: float, trace_file: str = "", level: str = "INF
         reader = PeriodicExportingMetricReader(
             OTLPMetricExporter(), export_interval_millis=_METRICS_INTERVAL_MS
         )
-        meter_provider = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
+        meter_provider = MeterProvider(
+            [reader], resource=resource, exemplar_filter=AlwaysOffExemplarFilter(), shutdown_on_exit=False
+        )
         metrics.set_meter_provider(meter_provider)
         ends += [meter_provider.shutdown, log_provider.shutdown]
     if endpoint or trace_file:
