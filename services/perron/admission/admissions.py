@@ -34,6 +34,7 @@ from perron.chassis.interceptors import deadline
 
 _RELEASE_SECONDS: Final = 5.0
 _GATHER_SECONDS: Final = 0.01  # settling has one question only, and so would run in many small batches
+_QUEUES_MAX: Final = 100_000
 _CONTENT_BYTES_MAX: Final = 2 * 1024 * 1024
 
 _log = telemetry.logger("admission")
@@ -47,10 +48,11 @@ class Admissions:
         self._admission_ids = admission_ids
         self._base_models = base_models
         self._running: set[asyncio.Task[None]] = set()
+        self._queues: dict[bytes, str] = {}
         self._askings: Batcher[Asking, AdmitResponse] = Batcher(
             self._admit,
             name="admission.admit",
-            tenant=_credential_digest,
+            tenant=self._whom,
             trace_parent=_trace_parent,
             records_items=False,  # the call's own span has the same beginning and end
         )
@@ -114,6 +116,18 @@ class Admissions:
         while self._running:
             await asyncio.wait(self._running)
 
+    def _whom(self, asking: Asking) -> str:
+        """The queue that an exchange waits in: its organization's, or its key's while nobody has said whose
+        it is.
+
+        Whose a key was the last time says where to wait, and nothing else: what it may do is asked every
+        time.
+        """
+        if len(self._queues) > _QUEUES_MAX:
+            self._queues.clear()
+        digest = _digest(asking)
+        return self._queues.get(digest) or digest.hex()
+
     async def _admit(self, batch: Sequence[Asking]) -> list[AdmitResponse | PerronError]:
         try:
             await self._verify(batch)
@@ -146,6 +160,7 @@ class Admissions:
         asking.model = self._base_models.effective(asking.ask.model, principal.allowed_models)
         asking.organization_id = principal.organization_id
         asking.workspace_id = principal.workspace_id
+        self._queues[_digest(asking)] = principal.organization_id
         asking.passport = answer.passport
 
     async def _reserve(self, batch: Sequence[Asking]) -> None:
@@ -250,9 +265,9 @@ def _trace_parent(item: Asking | Completion) -> str:
     return item.trace_parent
 
 
-def _credential_digest(asking: Asking) -> str:
-    """Whom a credential belongs to is not known before it is verified; no queue is named by a secret."""
-    return hashlib.blake2b(asking.ask.credential.encode(), digest_size=8).hexdigest()
+def _digest(asking: Asking) -> bytes:
+    """Names a key without being it."""
+    return hashlib.blake2b(asking.ask.credential.encode(), digest_size=16).digest()
 
 
 def _organization(completion: Completion) -> str:
