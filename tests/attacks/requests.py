@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from tests.attacks.world import MODEL, Tenant, World
-from tests.rpcs import Rpc, is_repeated, rules
+from tests.rpcs import Rpc, is_repeated, messages_of, rules
 
 Field = FieldDescriptor
 SKIP: Final = object()
@@ -50,15 +50,26 @@ _BY_RPC: Final[Mapping[str, Mapping[str, object]]] = {
 }
 
 
+def alternatives(rpc: Rpc) -> range:
+    """How many requests it takes until every field of every oneof was set."""
+    oneofs = [oneof for message in messages_of(rpc.input) for oneof in message.oneofs]
+    return range(max((len(oneof.fields) for oneof in oneofs), default=1))
+
+
 class Requests:
     """Makes requests about a tenant of the world, or about nobody where there is no world yet."""
 
     def __init__(self, world: World | None = None) -> None:
         self._world = world
+        self._alternative = 0
 
-    def valid(self, rpc: Rpc, tenant: Tenant | None = None, **changes: Any) -> Any:
-        """A request that breaks no rule; `changes` are set on it, for a batch on its item."""
+    def valid(self, rpc: Rpc, tenant: Tenant | None = None, *, alternative: int = 0, **changes: Any) -> Any:
+        """A request that breaks no rule; `changes` are set on it, for a batch on its item.
+
+        `alternative` says which field of each oneof is set.
+        """
         about = tenant or (self._world.tenant if self._world else None)
+        self._alternative = alternative
         request = self._message(rpc.input, rpc, about)
         target = request.items[0] if rpc.batch_item is not None else request
         for name, value in changes.items():
@@ -67,7 +78,9 @@ class Requests:
 
     def _message(self, descriptor: Descriptor, rpc: Rpc, tenant: Tenant | None) -> Any:
         message = GetMessageClass(descriptor)()
-        chosen = {oneof.fields[0].name for oneof in descriptor.oneofs}
+        chosen = {
+            oneof.fields[min(self._alternative, len(oneof.fields) - 1)].name for oneof in descriptor.oneofs
+        }
         for field in descriptor.fields:
             if field.containing_oneof is None or field.name in chosen:
                 self._fill(message, field, rpc, tenant)

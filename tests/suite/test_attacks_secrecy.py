@@ -16,7 +16,7 @@ from perron.chassis.interceptors import validation
 from perron.cli.demo import search
 from perron.cli.listening import SERVICES
 from perron.cli.suite import STORES, Suite
-from tests.attacks.requests import Requests
+from tests.attacks.requests import Requests, alternatives
 from tests.attacks.wire import Answer
 from tests.attacks.world import World
 from tests.collector import Collector
@@ -88,20 +88,20 @@ def texts(message: Any, path: str) -> Iterator[tuple[Any, Field, str]]:
 def marked(watched: Watched, rpc: Rpc, *, valid: bool) -> Iterator[Any]:
     """Requests with a canary in their texts: one for each text, and one with all that may be any text."""
     requests = Requests(watched.world)
-    count = len(list(texts(requests.valid(rpc), str(rpc))))
-    together = requests.valid(rpc)
-    for number in range(count):
-        request = requests.valid(rpc)
-        for target in (request, together):
-            holder, each, where = list(texts(target, str(rpc)))[number]
-            before = getattr(holder, each.name)
-            before = list(before) if is_repeated(each) else before
-            put(holder, each, watched.canary(where))
-            if target is together and (is_broken(rpc, together) or each.name in NEEDED):
-                put(holder, each, before)
-        if not valid:
-            yield request
-    yield together
+    for alternative in alternatives(rpc):
+        together = requests.valid(rpc, alternative=alternative)
+        for number in range(len(list(texts(together, str(rpc))))):
+            request = requests.valid(rpc, alternative=alternative)
+            for target in (request, together):
+                holder, each, where = list(texts(target, str(rpc)))[number]
+                before = getattr(holder, each.name)
+                before = list(before) if is_repeated(each) else before
+                put(holder, each, watched.canary(where))
+                if target is together and (is_broken(rpc, together) or each.name in NEEDED):
+                    put(holder, each, before)
+            if not valid:
+                yield request
+        yield together
 
 
 NEEDED = {"credential", "passport", "passports", "document", "version", "text_digest", "name", "plan"}

@@ -108,7 +108,7 @@ async def test_a_caller_that_always_hangs_up_takes_nobody_with_it(world: World) 
     scale.record("a caller that always hangs up takes nobody with it", cancelled=cancelled)
 
 
-@pytest.mark.parametrize("connections", [1, 50])
+@pytest.mark.parametrize("connections", [1, scale.times(50, 500)])
 async def test_everybody_is_answered_while_one_tenant_keeps_2000_calls_in_flight(
     connections: int, world: World
 ) -> None:

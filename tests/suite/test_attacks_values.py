@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from perron.api.quotas.v1 import limit_pb2, limit_service_pb2
 from perron.chassis.interceptors import validation
-from tests.attacks.requests import Requests
+from tests.attacks.requests import Requests, alternatives
 from tests.attacks.wire import ANSWERS, Answer, assert_nothing_inside, assert_refused_properly, first
 from tests.attacks.world import World
 from tests.rpcs import RPCS, Rpc, is_repeated
@@ -58,7 +58,10 @@ TEXTS = (
     " ",
 )
 
+FORMS = [(rpc, alternative) for rpc in RPCS for alternative in alternatives(rpc)]
+
 each_rpc = pytest.mark.parametrize("rpc", RPCS, ids=str)
+each_form = pytest.mark.parametrize(("rpc", "alternative"), FORMS, ids=str)
 
 
 def key_for(world: World, rpc: Rpc) -> str | None:
@@ -115,14 +118,14 @@ def judged(answer: Answer, *, broken: bool, what: str) -> None:
     assert_nothing_inside(answer)
 
 
-@each_rpc
+@each_form
 def test_numbers_at_the_edges_of_their_type_are_refused_by_their_bounds(
-    rpc: Rpc, world: World, requests: Requests
+    rpc: Rpc, alternative: int, world: World, requests: Requests
 ) -> None:
-    valid = requests.valid(rpc)
+    valid = requests.valid(rpc, alternative=alternative)
     for path, field in places(target_of(rpc, valid)):
         for value in NUMBERS.get(field.cpp_type, ()):
-            request = requests.valid(rpc)
+            request = requests.valid(rpc, alternative=alternative)
             put(target_of(rpc, request), path, field, value)
             answer, broken = attack(world, rpc, request)
             what = f"{'.'.join(path)} = {value}"
@@ -130,15 +133,17 @@ def test_numbers_at_the_edges_of_their_type_are_refused_by_their_bounds(
             judged(answer, broken=broken, what=what)
 
 
-@each_rpc
-def test_times_and_durations_beyond_reason_are_refused(rpc: Rpc, world: World, requests: Requests) -> None:
-    valid = requests.valid(rpc)
+@each_form
+def test_times_and_durations_beyond_reason_are_refused(
+    rpc: Rpc, alternative: int, world: World, requests: Requests
+) -> None:
+    valid = requests.valid(rpc, alternative=alternative)
     for path, field in places(target_of(rpc, valid)):
         name = field.message_type.full_name if field.message_type is not None else ""
         if name not in {"google.protobuf.Timestamp", "google.protobuf.Duration"}:
             continue
         for seconds, nanos in [*((number, 0) for number in SECONDS), *((60, number) for number in NANOS)]:
-            request = requests.valid(rpc)
+            request = requests.valid(rpc, alternative=alternative)
             target = target_of(rpc, request)
             for step in path:
                 target = getattr(target, step)
@@ -148,15 +153,17 @@ def test_times_and_durations_beyond_reason_are_refused(rpc: Rpc, world: World, r
             assert answer.code in expected, f"{'.'.join(path)} = {seconds} s {nanos} ns: {answer}"
 
 
-@each_rpc
-def test_hostile_text_is_refused_or_kept_as_text(rpc: Rpc, world: World, requests: Requests) -> None:
-    valid = requests.valid(rpc)
+@each_form
+def test_hostile_text_is_refused_or_kept_as_text(
+    rpc: Rpc, alternative: int, world: World, requests: Requests
+) -> None:
+    valid = requests.valid(rpc, alternative=alternative)
     for path, field in places(target_of(rpc, valid)):
         if field.cpp_type != Field.CPPTYPE_STRING:
             continue
         for text in TEXTS:
             value = text.encode() if field.type == Field.TYPE_BYTES else text
-            request = requests.valid(rpc)
+            request = requests.valid(rpc, alternative=alternative)
             put(target_of(rpc, request), path, field, value)
             answer, broken = attack(world, rpc, request)
             judged(answer, broken=broken, what=f"{'.'.join(path)} = {text[:40]!r}")

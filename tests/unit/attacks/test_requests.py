@@ -3,14 +3,15 @@
 import pytest
 
 from perron.chassis.interceptors import validation
-from tests.attacks.requests import Requests
+from tests.attacks.requests import Requests, alternatives
 from tests.rpcs import DECLARED, Rpc
 
 
 @pytest.mark.parametrize("rpc", DECLARED, ids=str)
 def test_a_valid_request_can_be_made_for_every_rpc(rpc: Rpc) -> None:
-    request = Requests().valid(rpc)
+    for alternative in alternatives(rpc):
+        request = Requests().valid(rpc, alternative=alternative)
 
-    assert (error := validation.check(request)) is None, error
-    for item in request.items if rpc.batch_item is not None else ():
-        assert (error := validation.check(item)) is None, error
+        assert (error := validation.check(request)) is None, error
+        for item in request.items if rpc.batch_item is not None else ():
+            assert (error := validation.check(item)) is None, error
