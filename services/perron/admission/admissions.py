@@ -117,11 +117,9 @@ class Admissions:
             await asyncio.wait(self._running)
 
     def _whom(self, asking: Asking) -> str:
-        """The queue that an exchange waits in: its organization's, or its key's while nobody has said whose
-        it is.
+        """The queue to wait in: the organization's, or the key's while nobody has said whose it is.
 
-        Whose a key was the last time says where to wait, and nothing else: what it may do is asked every
-        time.
+        Whose a key was the last time says where to wait, and nothing else: what it may do is asked every time.
         """
         if len(self._queues) > _QUEUES_MAX:
             self._queues.clear()
