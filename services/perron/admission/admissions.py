@@ -119,7 +119,7 @@ class Admissions:
     def _whom(self, asking: Asking) -> str:
         """The queue to wait in: the organization's, or the key's while nobody has said whose it is.
 
-        Whose a key was the last time says where to wait, and nothing else: what it may do is asked every time.
+        Whose a key was the last time says where to wait and nothing else: what it may do is asked anew.
         """
         if len(self._queues) > _QUEUES_MAX:
             self._queues.clear()

@@ -79,9 +79,20 @@ class FakePeers:
         self.settling = Question(quota_service_pb2.SettleResponse(tokens=42))
         self.putting = Question(record_service_pb2.PutResponse(recorded=True, record_id="rec_a"))
         self.releasing = Question(None)
+        self.by_credential: dict[str, str] = {}
 
     async def verify(self, items: Sequence[Any]) -> list[Any]:
-        return await self.verifying.put_to(items)
+        answers = await self.verifying.put_to(items)
+        return [self._of(item, answer) for item, answer in zip(items, answers, strict=True)]
+
+    def _of(self, item: Any, answer: Any) -> Any:
+        """The answer, about the organization that the test gave the key to."""
+        if item.credential not in self.by_credential:
+            return answer
+        own = api_key_pb2.VerifyResponse()
+        own.CopyFrom(answer)
+        own.principal.organization_id = self.by_credential[item.credential]
+        return own
 
     async def reserve(self, asked: Sequence[Asked[Any]]) -> list[Any]:
         return await self.reserving.put_to([one.item for one in asked])
@@ -385,3 +396,26 @@ async def test_a_call_whose_time_runs_out_halfway_leaves_nothing_reserved(
     await admissions.aclose()
 
     assert [request.reservation_id for request in peers.releasing.asked] == ["res_a"]
+
+
+async def test_organizations_take_turns_however_many_keys_they_use(
+    admissions: Admissions, peers: FakePeers
+) -> None:
+    own = [credentials.with_checksum("test", f"{number:043d}") for number in range(200)]
+    other = credentials.with_checksum("test", "o" * 43)
+    peers.by_credential = dict.fromkeys(own, "org_greedy") | {other: "org_other"}
+    await admissions.admit(GATEWAY, [ask(credential=secret) for secret in [*own, other]])
+    peers.verifying.asked.clear()
+    peers.verifying.gate = asyncio.Event()
+
+    first = asyncio.create_task(admissions.admit(GATEWAY, [ask(credential=own[0])]))
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(admissions.admit(GATEWAY, [ask(credential=secret) for secret in own]))]
+    await asyncio.sleep(0)
+    waiting.append(asyncio.create_task(admissions.admit(GATEWAY, [ask(credential=other)] * 10)))
+    await asyncio.sleep(0)
+    peers.verifying.gate.set()
+    await asyncio.gather(first, *waiting)
+
+    second_batch = [item.credential for item in peers.verifying.asked[1:129]]
+    assert second_batch.count(other) == 10
