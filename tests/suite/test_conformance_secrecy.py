@@ -219,6 +219,8 @@ def test_what_is_completed_under_zero_retention_stands_in_no_file(
         assert completed.discard_reason == record_pb2.DISCARD_REASON_ZERO_RETENTION
     again = admit_named(customer, request_id)  # answers the decision made before, which permits no more now
     assert again.decision == named.decision
+    assert named.keep_content
+    assert not again.keep_content
     again.keep_content = True  # a gateway that sends what it should not
     assert not customer.complete(private, again).recorded
     assert list(customer.records()) == []

@@ -17,7 +17,7 @@ from perron.chassis.errors import InvalidArgument, PerronError
 from perron.chassis.ids import from_bytes, to_bytes
 from perron.chassis.interceptors.access import Caller
 from perron.chassis.passports import Passport
-from perron.governance.decisions import keep_content
+from perron.governance.decisions import is_recorded
 from perron.governance.explanations import ExplainedClause
 from perron.governance.model import (
     AppliedClause,
@@ -170,7 +170,7 @@ class Decisions:
     def _fill_response(self, response: decision_service_pb2.DecideResponse, decision: Decision) -> None:
         form = self._form(decision)
         self._fill(response.decision, decision, form)
-        if form.kept:
+        if form.kept and not decision.discards:
             response.keep_content = True
 
     def _fill(self, message: decision_pb2.Decision, decision: Decision, form: _Form) -> None:
@@ -286,4 +286,4 @@ def _form_of(decision: Decision) -> _Form:
         for index, deadline in enumerate(permission.deadlines)
         if deadline.kind is DeadlineKind.IN_FLIGHT
     )
-    return _Form(message, ends_of_flight, keep_content(decision))
+    return _Form(message, ends_of_flight, is_recorded(ruling))

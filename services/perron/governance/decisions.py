@@ -6,6 +6,7 @@ every batch, so a directive that was acknowledged a moment ago is in the next de
 
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from perron.chassis.errors import PerronError
@@ -113,7 +114,12 @@ class Decisions:
 
 def keep_content(decision: Decision) -> bool:
     """Tells whether the content of the exchange should be sent to Put."""
-    return decision.ruling.data_kind is DataKind.INFERENCE and is_kept(decision.ruling.outcome)
+    return is_recorded(decision.ruling) and not decision.discards
+
+
+def is_recorded(ruling: Ruling) -> bool:
+    """Tells whether a ruling lets content be kept at all."""
+    return ruling.data_kind is DataKind.INFERENCE and is_kept(ruling.outcome)
 
 
 def _derived_id(command: DecideCommand) -> bytes:
@@ -153,7 +159,7 @@ def _ruling_key(command: DecideCommand, in_force: Directives, in_effect: int) ->
 def _replayed(
     store: Store, commands: Sequence[DecideCommand], results: Sequence[Decision | PerronError]
 ) -> list[Decision | PerronError]:
-    """Puts the stored decision in the place of each that was made again."""
+    """Puts the stored decision in the place of each that was made again; that is never wider than both."""
     keys = [
         key_of(one.ruling.organization_id, one.decision) if isinstance(one, Decision) else None
         for one in results
@@ -161,10 +167,10 @@ def _replayed(
     stored = store.decisions([key for key in keys if key is not None])
     replayed: list[Decision | PerronError] = []
     for command, key, result in zip(commands, keys, results, strict=True):
-        if key is None:
+        if not isinstance(result, Decision) or key is None:
             replayed.append(result)
         elif _asks_for(command, stored[key]):
-            replayed.append(stored[key])
+            replayed.append(replace(stored[key], discards=not keep_content(result)))
         else:
             replayed.append(request_id_reused())
     return replayed

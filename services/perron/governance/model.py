@@ -167,7 +167,11 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A ruling for one piece of data, from one instant on. Never changes."""
+    """A ruling for one piece of data, from one instant on. Never changes.
+
+    `discards` is no part of it: it tells of one that is answered again that its content would not be kept
+    any more.
+    """
 
     decision: bytes
     ruling: Ruling
@@ -175,6 +179,7 @@ class Decision:
     as_of_us: int
     in_flight_until_us: int
     data_subject: str
+    discards: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class Reading:
 
         Raises NotFound from its last deadline on, FailedPrecondition (PURPOSE_ENDED) where others still run.
         """
+        store.buried([command.organization_id])  # from here on, whoever erases waits for this reading
         record = self.locate(store, call.caller, command)
         scope = (command.organization_id, record.ruling.workspace_id)
         found = next(iter(self._found(store, scope, [record], standing)), None)

@@ -33,6 +33,9 @@ _OPEN_EPOCHS: Final = select(epochs).where(
     epochs.c.workspace_id.in_(bindparam("workspaces", expanding=True)),
     epochs.c.due_day.in_(bindparam("days", expanding=True)),
 )
+KEPT: Final = ("OPEN", "LOST")
+"""The states of epochs whose records are kept, whether or not the vault has the key at the moment."""
+
 _METADATA: Final = [column for column in records.c if column.name not in {"wrapped_key", "sealed"}]
 
 
@@ -72,11 +75,11 @@ class RecordStore(Store):
         self.tx.execute(_INSERT_RECORD, sorted(rows, key=lambda row: (row["organization"], row["id"])))
 
     def record(self, key: Key) -> Record:
-        """Returns a record whose epoch is open. Raises NotFound."""
+        """Returns a record that is not being erased. Raises NotFound."""
         row = self.tx.execute(
             select(*_METADATA)
             .join(epochs, epochs.c.id == records.c.epoch_id)
-            .where(records.c.organization == key[0], records.c.id == key[1], epochs.c.state == "OPEN")
+            .where(records.c.organization == key[0], records.c.id == key[1], epochs.c.state.in_(KEPT))
         ).first()
         if row is None:
             raise missing("record")
@@ -102,7 +105,7 @@ class RecordStore(Store):
                 records.c.workspace_id == workspace_id,
                 records.c.organization == key_of(organization_id, b"")[0],
                 records.c.due_time > self.now_us(),
-                epochs.c.state == "OPEN",
+                epochs.c.state.in_(KEPT),
             )
         )
         if before is not None:
@@ -144,8 +147,8 @@ class RecordStore(Store):
         return self.tx.execute(_INSERT_EPOCH, row).rowcount == 1
 
     def abandon_epoch(self, epoch: str) -> None:
-        """Marks an epoch whose key is gone, so that its rows are deleted and nothing new is sealed by it."""
-        self.tx.execute(update(epochs).where(epochs.c.id == epoch).values(state="DROPPING"))
+        """Marks an epoch whose key is missing, so that nothing new is sealed by it."""
+        self.tx.execute(update(epochs).where(epochs.c.id == epoch).values(state="LOST"))
 
     def epochs_in(self, state: str) -> list[str]:
         """Returns the ids of the epochs in a state."""

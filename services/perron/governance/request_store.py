@@ -6,6 +6,7 @@ from sqlalchemy import Row, func, select, text, update
 
 from perron.governance.errors import missing
 from perron.governance.model import Directives, ExistingRecords, RequestState, ZeroRetentionRequest
+from perron.governance.record_store import KEPT
 from perron.governance.store import Store
 from perron.governance.tables import epochs, records, zero_retention_requests
 
@@ -62,8 +63,8 @@ class RequestStore(Store):
         return found.get((organization_id, workspace_id), Directives())
 
     def close_epochs(self, organization_id: str, workspace_id: str) -> int:
-        """Marks the open epochs of a scope DROPPING, so that their records are gone; returns how many."""
-        scope = (epochs.c.organization_id == organization_id) & (epochs.c.state == "OPEN")
+        """Marks the epochs of a scope DROPPING, so that their records are gone; returns how many."""
+        scope = (epochs.c.organization_id == organization_id) & epochs.c.state.in_(KEPT)
         if workspace_id:
             scope &= epochs.c.workspace_id == workspace_id
         count = self.tx.execute(

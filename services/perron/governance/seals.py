@@ -9,10 +9,13 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from perron.chassis import telemetry
 from perron.chassis.sealing import new_key, open_sealed, seal, unwrap, wrap
 from perron.governance.model import Record, SealedContent
 from perron.governance.record_store import EpochKey, RecordStore
 from perron.governance.vault import Vault
+
+_log = telemetry.logger("seals")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,9 @@ class Seals:
         found = self._vault.read(epoch)
         if found is not None:
             return OpenEpoch(epoch, found)
-        # The vault is older or emptier than the database, as after a restore: what it sealed is lost, new
-        # content is not.
+        # The vault is older or emptier than the database, as after a restore: what it sealed cannot be read
+        # until the key is back, if it ever is; new content is not lost.
+        _log.error("the vault lacks the key of an epoch that takes records", epoch=epoch)
         store.abandon_epoch(epoch)
         return self._open(store, key, self._begun(store, [key])[key])
 

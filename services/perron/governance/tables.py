@@ -108,7 +108,10 @@ epochs: Final = Table(
     Column("create_time", BigInteger, nullable=False),
     Index("epochs_by_organization", "organization_id", "state"),
 )
-"""Whose key seals what: OPEN takes records, DROPPING loses its key, DROPPED stays as the vault's drop list.
+"""Whose key seals what.
+
+OPEN takes records; LOST takes none, as its key is missing; DROPPING loses its key and its records; DROPPED
+stays, as the vault's drop list.
 """
 
 Index(

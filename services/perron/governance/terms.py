@@ -142,7 +142,7 @@ class Rulebook:
 
     def _judge(self, case: Case, in_effect: tuple[Terms, ...]) -> Judgement:
         newest = next((one for one in in_effect if case.channel in one.channels), None)
-        if newest is None or (case.terms_class is TermsClass.PAID and not case.subscribed):
+        if newest is None or (case.terms_class is TermsClass.PAID) is not case.subscribed:
             return Judgement("", MOST_RESTRICTIVE)
         accepted_version = dict(case.documents).get(newest.document)
         accepted = next(

@@ -6,6 +6,7 @@ import pytest
 
 from perron.api.common.v1 import roles_pb2
 from perron.api.governance.v1 import decision_pb2
+from perron.chassis.ids import new_id
 from perron.chassis.migrations.runner import migrate
 from perron.chassis.testing import FakeClock
 from perron.governance.rule_files import PACKAGED
@@ -20,6 +21,7 @@ RULE_MISSING = decision_pb2.CLAUSE_REASON_RULE_MISSING
         ({"terms_class": ""}, {}),
         ({"plan": "gold", "terms_class": "GOLD"}, {}),
         ({"terms_class": "PAID"}, {}),  # a paid plan without a subscription cannot end
+        ({"subscription_id": new_id("sub")}, {}),  # and a subscription to a free plan says two things at once
         ({"documents": {}}, {}),
         ({"documents": {"additional-terms": "1999-01-01"}}, {}),
         ({}, {"channel": roles_pb2.CHANNEL_CHAT}),

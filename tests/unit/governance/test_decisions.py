@@ -13,6 +13,7 @@ from perron.chassis.database import Database
 from perron.chassis.errors import InvalidArgument, NotFound
 from perron.chassis.ids import new_id
 from perron.chassis.testing import BOTH, FakeClock
+from perron.governance import convert
 from perron.governance.decisions import Decisions, keep_content
 from perron.governance.model import Channel, DataKind, Decision, Directives, TermsClass, TrainingPreference
 from perron.governance.request_store import RequestStore
@@ -88,6 +89,26 @@ async def test_a_request_id_has_one_decision(
     again = await decide(database, decisions, decide_command(clock), command, command)
     assert again[1:] == [first, first]
     assert await database.read(lambda tx: Store(tx).count_decisions()) == 2
+
+
+async def test_a_repetition_asks_for_no_content_that_would_not_be_kept_any_more(
+    database: Database, decisions: Decisions, clock: FakeClock
+) -> None:
+    command = decide_command(clock, request_id=REQUEST)
+    (first,) = await decide(database, decisions, command)
+    await database.write(
+        lambda tx: RequestStore(tx).put_directives(ORGANIZATION, "", Directives(zero_retention=True))
+    )
+    (again,) = await decide(database, decisions, command)
+    assert isinstance(first, Decision)
+    assert isinstance(again, Decision)
+    assert again.ruling == first.ruling
+    assert keep_content(first)
+    assert not keep_content(again)
+    messages = convert.Decisions()
+    assert messages.response(first).keep_content
+    assert not messages.response(again).keep_content
+    assert messages.response(again).decision == messages.response(first).decision
 
 
 async def test_a_request_id_with_another_body_is_refused(

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from perron.governance.erasure import Erasure
 from perron.governance.model import (
     DiscardReason,
     ExistingRecords,
+    Purpose,
     PutOutcome,
     RequestState,
 )
-from perron.governance.reading import Reading
+from perron.governance.reading import ReadCommand, Reading
 from perron.governance.record_store import RecordStore
 from perron.governance.records import Records
 from perron.governance.request_store import RequestStore
@@ -37,7 +39,7 @@ from tests.unit.governance.commands import (
     put_command,
     standing,
 )
-from tests.unit.governance.exchanges import decided, keys_in, put, read
+from tests.unit.governance.exchanges import AT_HOME, decided, keys_in, put, read
 
 pytestmark = pytest.mark.parametrize("database", BOTH, indirect=True)
 
@@ -182,6 +184,67 @@ async def test_an_approval_never_overtakes_a_put_that_has_read_the_directives(
     await putting
     left = await database.read(lambda tx: tx.driver_execute("SELECT count(*) FROM records").scalar_one())
     assert left == (0 if held_alone else 1)
+
+
+async def test_a_record_is_read_before_it_is_erased_or_not_found(
+    database: Database,
+    decisions: Decisions,
+    records: Records,
+    reading: Reading,
+    vault: Vault,
+    clock: FakeClock,
+) -> None:
+    if database.dialect == "sqlite":
+        pytest.skip("SQLite has one writer")
+    decision = await decided(database, decisions, clock)
+    await put(database, records, decision)
+    has_found, approved = threading.Event(), threading.Event()
+
+    class SlowStore(RecordStore):
+        def record(self, key: Any) -> Any:
+            found = super().record(key)
+            has_found.set()
+            approved.wait(0.5)
+            return found
+
+    command = ReadCommand(ORGANIZATION, decision.decision, Purpose.PROVIDE_SERVICES, "")
+    call = replace(ADMIN, caller=AT_HOME)
+    read_meanwhile = asyncio.ensure_future(
+        database.write(lambda tx: reading.read(SlowStore(tx), call, command, standing()))
+    )
+    await asyncio.to_thread(has_found.wait, 5)
+    await approve(database, Erasure(database, vault))
+    approved.set()
+    assert (await read_meanwhile)[1].input == b"question"
+    with pytest.raises(NotFound):
+        await read(database, reading, decision)
+
+
+async def test_a_vault_that_was_away_takes_new_records_and_loses_none(
+    database: Database,
+    decisions: Decisions,
+    records: Records,
+    reading: Reading,
+    vault: Vault,
+    clock: FakeClock,
+    tmp_path: Path,
+) -> None:
+    before = await decided(database, decisions, clock)
+    await put(database, records, before)
+    (key,) = keys_in(tmp_path)
+    key.rename(tmp_path / "away")
+    with pytest.raises(NotFound):
+        await read(database, reading, before)
+    meanwhile = await decided(database, decisions, clock)
+    await put(database, records, meanwhile)
+    erasure = Erasure(database, vault)
+    await erasure.start()
+    assert not await database.write(erasure.go_on)
+    (tmp_path / "away").rename(key)
+    for decision in (before, meanwhile):
+        assert (await read(database, reading, decision))[1].input == b"question"
+    assert (await approve(database, erasure)).erased_records == 2
+    assert not keys_in(tmp_path)
 
 
 async def test_a_lost_vault_loses_its_records_and_takes_new_ones(
