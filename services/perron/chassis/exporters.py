@@ -24,7 +24,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from perron.chassis import telemetry
 from perron.chassis.trace_file import TraceFile
@@ -72,7 +72,9 @@ def start(service: str, *, ratio: float, trace_file: str = "", level: str = "INF
     if endpoint or trace_file:
         exporter: SpanExporter = OTLPSpanExporter() if endpoint else TraceFile(trace_file, service)
         tracer_provider = TracerProvider(
-            sampler=ParentBased(ALWAYS_ON), resource=resource, shutdown_on_exit=False
+            sampler=ALWAYS_ON,  # telemetry starts spans in sampled traces only
+            resource=resource,
+            shutdown_on_exit=False,
         )
         tracer_provider.add_span_processor(
             BatchSpanProcessor(
