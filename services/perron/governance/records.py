@@ -114,12 +114,12 @@ class Records:
             data_kind=ruling.data_kind,
             channel=ruling.channel,
             documents=standing.documents,
-            zero_retention=False,  # what it means for records that exist was settled with the approval
+            zero_retention=False,  # whether records that exist are kept was settled with the approval
             opted_out=directives.opted_out(record.as_of_us),
         )
         outcome = meet(ruling.outcome, self._rulebook.judge(case, now_us).outcome)
-        if standing.terms_class is not TermsClass.FREE:  # clause 3-paid: paused, and no relabelling
-            outcome = without_training(outcome)
+        if directives.zero_retention or standing.terms_class is not TermsClass.FREE:
+            outcome = without_training(outcome)  # clauses 3-zdr and 3-paid: neither trains on what it keeps
         permissions = tuple(
             one
             for one in outcome.permissions

@@ -93,7 +93,10 @@ async def test_existing_records_are_kept_until_their_deadlines_where_that_was_as
     put = await world.put(tenant, (await world.decide(tenant)).decision)
     asked = await ask(world, tenant, existing_records=directive_pb2.EXISTING_RECORDS_KEEP_UNTIL_DEADLINE)
     assert (await review(world, asked)).erased_records == 0
-    assert (await world.read(world.customer(tenant), put.record_id))[1] == b"question"
+    kept, given, _ = await world.read(world.customer(tenant), put.record_id)
+    assert given == b"question"
+    assert set(purposes(kept)) == {"PROVIDE_SERVICES", "MONITOR_ABUSE"}  # kept, and not trained on
+    assert not kept.training_eligible
     assert not (await world.decide(tenant)).keep_content
 
 
