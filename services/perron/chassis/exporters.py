@@ -22,9 +22,11 @@ from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
 from perron.chassis import telemetry
 from perron.chassis.trace_file import TraceFile
@@ -76,14 +78,13 @@ def start(service: str, *, ratio: float, trace_file: str = "", level: str = "INF
             resource=resource,
             shutdown_on_exit=False,
         )
-        tracer_provider.add_span_processor(
-            BatchSpanProcessor(
-                exporter, max_queue_size=_SPANS_WAITING_MAX, max_export_batch_size=_SPANS_PER_EXPORT
-            )
+        processor = BatchSpanProcessor(
+            exporter, max_queue_size=_SPANS_WAITING_MAX, max_export_batch_size=_SPANS_PER_EXPORT
         )
+        tracer_provider.add_span_processor(processor)
         trace.set_tracer_provider(tracer_provider)
         ends.insert(0, tracer_provider.shutdown)
-        telemetry.configure(ratio=ratio, measure=bool(endpoint))
+        telemetry.configure(ratio=ratio, measure=bool(endpoint), record=_item_recorder(processor, resource))
     _start_logs(service, level, logs)
 
     def end() -> None:
@@ -92,6 +93,33 @@ def start(service: str, *, ratio: float, trace_file: str = "", level: str = "INF
             stop()
 
     return end
+
+
+def _item_recorder(processor: BatchSpanProcessor, resource: Resource) -> telemetry.ItemRecorder:
+    """Hands finished spans to the exporter as they are, without the life of a span that is still open."""
+    scope = InstrumentationScope("perron")
+    fine = Status()
+
+    def record(name: str, parent: SpanContext, batch: SpanContext, start_ns: int, reason: str) -> None:
+        processor.on_end(
+            ReadableSpan(
+                name,
+                SpanContext(
+                    parent.trace_id, telemetry.span_id(), is_remote=False, trace_flags=parent.trace_flags
+                ),
+                parent,
+                resource,
+                attributes={"error.type": reason} if reason else None,
+                links=(Link(batch),),
+                kind=SpanKind.SERVER,
+                status=Status(StatusCode.ERROR) if reason else fine,
+                start_time=start_ns,
+                end_time=telemetry.now_ns(),
+                instrumentation_scope=scope,
+            )
+        )
+
+    return record
 
 
 def _start_logs(service: str, level: str, logs: Logger | None) -> None:
