@@ -1,15 +1,21 @@
 """The wheel holds all that a service needs from us: code, contract and data files."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from perron.cli.listening import SERVICES
 from tests.rpcs import GENERATED, ROOT
+
+START_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +58,25 @@ def test_the_wheel_holds_the_data_files_of_every_service(wheel: Path) -> None:
     assert "perron/__init__.py" not in packed
 
 
-@pytest.mark.parametrize("service", ["identity", "quotas", "governance", "admission"])
+def test_the_services_of_the_wheel_serve(installed: Path, tmp_path: Path) -> None:
+    """Every one of them, brought up by the wheel's own command in a folder that knows no checkout."""
+    command = [str(installed), "-m", "perron.cli", "up", "--port-base", "0", "--var", str(tmp_path / "var")]
+    environment = {"PATH": os.environ["PATH"], "COLUMNS": "200"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as up:
+        whereabouts = tmp_path / "var" / "endpoints.json"
+        end = time.monotonic() + START_SECONDS
+        while not whereabouts.exists() and up.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+        up.send_signal(signal.SIGINT)
+        said, _ = up.communicate(timeout=START_SECONDS)
+
+    assert up.returncode == 0, said.decode()
+    assert set(json.loads(whereabouts.read_text("utf-8"))) == set(SERVICES)
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_a_service_of_the_wheel_starts_and_says_what_it_misses(
     installed: Path, service: str, tmp_path: Path
 ) -> None:
