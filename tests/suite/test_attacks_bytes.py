@@ -1,7 +1,9 @@
 """Bytes that are no message, and messages that are too much, are refused and hurt nobody else."""
 
 import random
+import socket
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import grpc
@@ -113,6 +115,27 @@ def test_metadata_of_17_kib_is_refused_every_time(rpc: Rpc, world: World, reques
 
     assert codes == {"RESOURCE_EXHAUSTED"}
     assert world.is_undisturbed()
+
+
+@each_host
+def test_what_is_not_even_http_2_disturbs_nobody(rpc: Rpc, world: World) -> None:
+    host, _, port = world.suite.endpoints[rpc.host].rpartition(":")
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    hostile = [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: perron\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",  # the beginning of a TLS handshake
+        random.Random(rpc.host).randbytes(4096),
+        preface[:10],
+        preface + b"\xff" * 64,  # a frame of 16 MiB that never comes
+        preface + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" * 1000,  # nothing but settings
+    ]
+    with ExitStack() as opened:
+        for raw in hostile * times(20, 200):
+            connection = opened.enter_context(socket.create_connection((host, int(port)), timeout=5))
+            with suppress(OSError):  # it may have been shut already
+                connection.sendall(raw)
+        assert world.is_undisturbed()
 
 
 @pytest.mark.parametrize("rpc", UNBOUNDED, ids=str)
