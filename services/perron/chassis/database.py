@@ -185,15 +185,17 @@ class Database:
         future = loop.run_in_executor(pool, self._run, engine, work)
         self._hops.add(future)
         future.add_done_callback(self._landed)
-        result, after = await asyncio.shield(future)
-        for callback in after:
-            callback()
+        result, _ = await asyncio.shield(future)
         return result
 
     def _landed(self, future: asyncio.Future[Any]) -> None:
+        """Tell who wanted to know; here and not at the caller, who may have left."""
         self._hops.discard(future)
-        if not future.cancelled():
-            future.exception()  # seen: a cancelled caller does not ask any more
+        if future.cancelled() or future.exception() is not None:
+            return
+        _, after = future.result()
+        for callback in after:
+            callback()
 
     def _run(self, engine: Engine, work: Callable[[Transaction], T]) -> tuple[T, list[Callable[[], None]]]:
         for attempt in range(_ATTEMPTS):

@@ -47,6 +47,7 @@ class Decisions:
         )
         now_us = store.now_us()
         in_effect = self._rulebook.in_effect(now_us)
+        known: dict[Hashable, tuple[int, Ruling]] = {}
         unknown: dict[Hashable, Ruling] = {}
         keys: list[Hashable] = []
         for command in commands:
@@ -58,16 +59,22 @@ class Decisions:
                 in_force = combined(directives.get((command.organization_id, command.workspace_id), ()))
             key = _ruling_key(command, in_force, in_effect)
             keys.append(key)
-            if self._rulings.find(key) is None and key not in unknown:
+            if key in known or key in unknown:
+                continue
+            found = self._rulings.find(key)
+            if found is None:
                 unknown[key] = self._ruling(command, in_force, now_us)
-        interned = self._rulings.intern(store, unknown) if unknown else {}
+            else:
+                known[key] = found
+        if unknown:
+            known |= self._rulings.intern(store, unknown)
         results: list[Decision | PerronError] = []
         made: list[Decision] = []
         for command, key in zip(commands, keys, strict=True):
             if key is None:
                 results.append(missing("organization or workspace"))
                 continue
-            number, ruling = self._rulings.find(key) or interned[key]
+            number, ruling = known[key]
             decision = self._decision(command, number, ruling, now_us)
             made.append(decision)
             results.append(decision)

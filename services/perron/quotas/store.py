@@ -77,6 +77,15 @@ class Store(Mutations):
         found = {row.id: row for row in self._counters(list(named), lock=True)}
         return {key.id: found.get(key.id) or Counters(*key) for key in named.values()}
 
+    def lock_counters_of(self, targets: Iterable[Target]) -> dict[str, Counters]:
+        """Returns the counters of those targets themselves, locked until the commit."""
+        return self.lock_counters(
+            {
+                each.scope_id: CountersKey(each.scope, each.scope_id, each.organization_id, each.workspace_id)
+                for each in targets
+            }
+        )
+
     def make_counters(self, keys: Iterable[CountersKey]) -> None:
         """Makes empty rows where there are none."""
         self._each(_MAKE_COUNTERS, [(*key, "", 0, b"", b"") for key in sorted(keys)])
@@ -129,7 +138,21 @@ class Store(Mutations):
         if suspensions.opened:
             self.tx.execute(insert(_SUSPENSIONS), [_suspension_row(each) for each in suspensions.opened])
         self._each(_PROLONG_SUSPENSION, suspensions.prolonged)
-        self._each(_CLOSE_SUSPENSION, suspensions.closed)
+        self.close_suspensions(suspensions.closed)
+
+    def close_suspensions(self, closed: Sequence[tuple[int, str]]) -> None:
+        """Writes when suspensions were closed: pairs of instant and id."""
+        self._each(_CLOSE_SUSPENSION, closed)
+
+    def open_suspensions(self, organization_id: str, origin: Origin) -> list[Suspension]:
+        """Returns the suspensions of an organization that nothing but time would close."""
+        query = select(_SUSPENSIONS).where(
+            _SUSPENSIONS.c.organization_id == organization_id,
+            _SUSPENSIONS.c.origin == origin.value,
+            _SUSPENSIONS.c.close_time == 0,
+            _SUSPENSIONS.c.reset_time > self.now_us(),
+        )
+        return [_suspension(row) for row in self.tx.execute(query)]
 
     def suspensions(
         self, organization_id: str, workspace_id: str, before: str, count: int

@@ -5,10 +5,15 @@ admitted again, whatever changed in between: plan, limit or usage. What a newcom
 whether a call is admitted, so a record that is wrong can neither suspend anybody nor let anybody through.
 """
 
+from typing import TYPE_CHECKING
+
 from perron.chassis.ids import IdSource
 from perron.quotas.counters import Counters, OpenSuspension
 from perron.quotas.errors import Refusal
-from perron.quotas.model import Limit, LimitScope, Suspension, Target
+from perron.quotas.model import Limit, LimitScope, Origin, Suspension, Target
+
+if TYPE_CHECKING:
+    from perron.quotas.store import Store
 
 _PREFIX = "sus"
 
@@ -50,6 +55,26 @@ class Suspensions:
         del counters.suspended[limit.key]
         counters.changed = True
         self.closed.append((now_us, known.suspension_id))
+
+
+def lift(store: "Store", organization_id: str, origin: Origin) -> None:
+    """Closes the open suspensions by limits of one origin, because these limits have changed.
+
+    A limit that still binds opens another at its next refusal.
+    """
+    found = store.open_suspensions(organization_id, origin)
+    if not found:
+        return
+    rows = store.lock_counters_of([each.target for each in found])
+    lifted = {each.id for each in found}
+    for counters in rows.values():
+        counters.suspended = {
+            key: known for key, known in counters.suspended.items() if known.suspension_id not in lifted
+        }
+        counters.changed = True
+    now_us = max(store.now_us(), *(counters.last_us for counters in rows.values()))
+    store.save_counters(rows.values(), now_us)
+    store.close_suspensions([(now_us, suspension_id) for suspension_id in sorted(lifted)])
 
 
 def _target(counters: Counters) -> Target:

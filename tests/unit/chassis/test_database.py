@@ -51,7 +51,10 @@ async def test_an_exception_takes_the_whole_transaction_back(database: Database)
 async def test_a_cancelled_caller_leaves_and_the_transaction_ends_whole(database: Database) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
+    told: list[str] = []
+
     def work(tx: Transaction) -> None:
+        tx.after_commit(lambda: told.append("after"))
         bury(tx, "a")
         inside.set()
         go_on.wait(5)
@@ -68,6 +71,7 @@ async def test_a_cancelled_caller_leaves_and_the_transaction_ends_whole(database
             break
         await asyncio.sleep(0.01)
     assert await database.read(buried) == ["a", "b"]
+    assert told == ["after"], "what follows a commit is not the caller's to take away"
 
 
 async def test_closing_waits_for_what_runs(database: Database) -> None:

@@ -13,7 +13,7 @@ from perron.chassis.testing import BOTH, START, FakeClock, counting_ids, custome
 from perron.quotas import rules
 from perron.quotas.following import follow_identity
 from perron.quotas.limits import Limits, Rule, RuleKind
-from perron.quotas.model import Admitted, CounterKey, LimitScope, Metric, Settlement, Target
+from perron.quotas.model import Admitted, CounterKey, LimitScope, Metric, Settlement, Suspension, Target
 from perron.quotas.reservations import Reservations
 from perron.quotas.steady_time import SteadyTime
 from perron.quotas.store import Store
@@ -51,6 +51,9 @@ class Quotas:
 
     async def settle(self, *commands: Any) -> list[Settlement | PerronError]:
         return await self.database.write(lambda tx: self.domain.settle(Store(tx), commands))
+
+    async def suspensions(self) -> list[Suspension]:
+        return await self.database.read(lambda tx: Store(tx).suspensions(ORGANIZATION, "", "", 10))
 
     async def used(self) -> dict[tuple[LimitScope, Metric], int]:
         target = Target(ORGANIZATION, identifier("ws", 1), identifier("key", 1))
@@ -191,6 +194,23 @@ async def test_reserving_while_the_workspace_is_deleted_ends_either_way_without_
     )
     (gone,) = await quotas.reserve(reserve_command(99))
     assert isinstance(gone, NotFound)
+
+
+async def test_a_change_of_plan_closes_what_its_limits_suspended(quotas: Quotas, clock: FakeClock) -> None:
+    await quotas.reserve(*(reserve_command(number) for number in range(1, 32)))
+    (opened,) = await quotas.suspensions()
+    assert opened.closed_us(clock.now_us()) == 0
+    event = Event(1, "organization.plan_changed", 0, ORGANIZATION)
+    for _ in range(2):
+        await quotas.database.write(lambda tx: follow_identity(tx, event))
+    (closed,) = await quotas.suspensions()
+    assert closed.closed_us(clock.now_us()) == clock.now_us()
+
+    (still,) = await quotas.reserve(reserve_command(40))
+    assert isinstance(still, ResourceExhausted), "the record is no gate: the limit itself still binds here"
+    newest, _ = await quotas.suspensions()
+    assert newest.id != opened.id
+    assert newest.closed_us(clock.now_us()) == 0
 
 
 async def test_a_key_is_known_from_its_creation_on(quotas: Quotas) -> None:
