@@ -13,7 +13,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from tests.attacks.world import MODEL, Tenant, World
+from tests.attacks.people import Tenant
+from tests.attacks.world import MODEL, World
 from tests.rpcs import Rpc, is_repeated, messages_of, rules
 
 Field = FieldDescriptor

@@ -6,7 +6,6 @@ Everything is made over the wire, as a customer would, and found again by id.
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from perron.api.admission.v1 import admission_service_pb2 as admission
@@ -15,6 +14,7 @@ from perron.api.governance.v1 import directive_service_pb2
 from perron.api.identity.v1 import api_key_pb2, organization_pb2, workspace_pb2
 from perron.api.quotas.v1 import limit_pb2, limit_service_pb2, quota_service_pb2, usage_service_pb2
 from perron.cli.suite import Suite
+from tests.attacks.people import Person, Tenant
 from tests.attacks.wire import Wire, named
 
 MODEL = "small-1"
@@ -24,59 +24,6 @@ PASSPORT_SECONDS = 8.0
 
 ALL_SCOPES = tuple(number for number in roles_pb2.Scope.values() if number)
 _numbers = itertools.count()
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """One caller and what it may do. Roles and scopes are numbers of the contract's enums."""
-
-    name: str
-    kind: str
-    secret: str = field(repr=False)
-    key_id: str = ""
-    member_id: str = ""
-    scopes: frozenset[int] = frozenset()
-    organization_role: int = 0
-    workspace_role: int = 0
-    operator_roles: frozenset[int] = frozenset()
-    service: str = ""
-
-    def __str__(self) -> str:
-        return self.name
-
-    def may_call(self, access: access_pb2.Access) -> bool:
-        """Whether the contract lets this caller in; what it may see there is another question."""
-        match self.kind:
-            case _ if access.public:
-                return True
-            case "customer" if access.HasField("customer"):
-                rule = access.customer
-                scoped = not rule.scope or rule.scope in self.scopes
-                roles = rule.organization_roles or rule.workspace_roles
-                fits = (
-                    self.organization_role in rule.organization_roles
-                    or self.workspace_role in rule.workspace_roles
-                )
-                return scoped and (not roles or fits)
-            case "operator" if access.HasField("operator"):
-                return not access.operator.roles or bool(self.operator_roles & set(access.operator.roles))
-            case "service" if access.HasField("service"):
-                return "*" in access.service.names or self.service in access.service.names
-            case _:
-                return False
-
-
-@dataclass(slots=True)
-class Tenant:
-    """One organization: its ids, its people, and things of its own that attacks may use up."""
-
-    name: str
-    organization_id: str
-    workspace_id: str
-    admin: Person
-    people: dict[str, Person] = field(default_factory=dict)
-    spare: dict[str, str] = field(default_factory=dict)
-    ids: dict[str, str] = field(default_factory=dict)
 
 
 class World:

@@ -6,9 +6,10 @@ import pytest
 
 from perron.api.identity.v1 import api_key_pb2
 from perron.chassis.interceptors import validation
+from tests.attacks.people import Tenant
 from tests.attacks.requests import Requests, made_up_id
 from tests.attacks.wire import Answer, assert_refused_properly, items
-from tests.attacks.world import Tenant, World
+from tests.attacks.world import World
 from tests.rpcs import RPCS, Rpc
 
 BATCHES = [rpc for rpc in RPCS if rpc.batch_item is not None]

@@ -2,37 +2,37 @@
 
 import os
 import random
-import resource
 import signal
-import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
-import sqlalchemy
 
 from perron.api.admission.v1 import admission_service_pb2 as admission
-from perron.api.common.v1 import roles_pb2
 from perron.api.governance.v1 import decision_service_pb2, record_service_pb2
-from perron.chassis.testing import POSTGRES_URL, postgresql_database
+from perron.chassis.testing import postgresql_database
 from perron.cli.listening import SERVICES
 from perron.cli.suite import STORES, Suite
 from tests import scale
+from tests.attacks.faults import (
+    PATIENCE_SECONDS,
+    admit,
+    database_of,
+    eventually,
+    full,
+    gone,
+    integrity,
+    locked,
+)
 from tests.attacks.requests import Requests
-from tests.attacks.wire import Answer, assert_refused_properly, named
-from tests.attacks.world import MODEL, World
+from tests.attacks.wire import assert_refused_properly, named
+from tests.attacks.world import World
 from tests.rpcs import RPCS
 
 PEERS = ("identity", "quotas", "governance")
-RECOVERY_SECONDS = 15.0
-PATIENCE_SECONDS = 12.0
-"""A deadline beyond every time-out inside the suite."""
-
 MUTATION = {
     "identity": "WorkspaceService.CreateWorkspace",
     "quotas": "LimitService.SetCap",
@@ -48,29 +48,6 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world = World(suite)
         yield world
         world.wire.close()
-
-
-def admit(world: World, timeout: float = PATIENCE_SECONDS, request_id: str = "") -> Answer:
-    request = admission.AdmitRequest(
-        credential=world.tenant.admin.secret,
-        model=MODEL,
-        estimated_tokens=10,
-        channel=roles_pb2.CHANNEL_API,
-        request_id=request_id,
-    )
-    return world.wire.call(
-        named("AdmissionService.Admit"), request, world.services["gateway"].secret, timeout=timeout
-    )
-
-
-def eventually(asked: Callable[[], Answer]) -> Answer:
-    """The first good answer, or the last one when patience ends."""
-    end = time.monotonic() + RECOVERY_SECONDS
-    answer = asked()
-    while answer.code != "OK" and time.monotonic() < end:
-        time.sleep(0.05)
-        answer = asked()
-    return answer
 
 
 @pytest.mark.parametrize("peer", PEERS)
@@ -125,30 +102,6 @@ def test_a_peer_that_is_two_seconds_slow_is_waited_for_within_the_deadline(peer:
         wake.join()
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Somebody else writes to a store and does not end."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=10)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-        connection.close()
-
-
-@contextmanager
-def full(pid: int, path: Path) -> Iterator[None]:
-    """No file of a process grows any more, as on a full disk."""
-    written = [candidate.stat().st_size for candidate in path.parent.glob(f"{path.name}*")]
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (min(written), before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("service", STORES)
 def test_a_store_that_is_locked_is_unavailable_within_the_deadline(service: str, fragile: World) -> None:
     rpc = named(MUTATION[service])
@@ -189,28 +142,6 @@ def on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world = World(suite)
         yield world
         world.wire.close()
-
-
-def database_of(service: str) -> str:
-    """The name of a service's database, one for each process that runs tests."""
-    return f"perron_faults_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{service}"
-
-
-@contextmanager
-def gone(database: str) -> Iterator[None]:
-    """A PostgreSQL drops every connection to a database and takes no new ones."""
-    engine = sqlalchemy.create_engine(
-        sqlalchemy.make_url(os.environ[POSTGRES_URL]).set(drivername="postgresql+psycopg")
-    )
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
-        try:
-            query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
-            connection.exec_driver_sql(query, (database,))
-            yield
-        finally:
-            connection.exec_driver_sql(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
-    engine.dispose()
 
 
 @pytest.mark.parametrize("service", STORES)
@@ -312,12 +243,3 @@ def assert_settlements_are_kept(world: World, ledger: Ledger) -> None:
             request = record_service_pb2.GetRecordRequest(record_id=acknowledged.record_id, purpose=1)  # type: ignore[arg-type]
             read = world.wire.call(named("RecordService.GetRecord"), request, world.tenant.admin.secret)
             assert read.code == "OK", str(read)
-
-
-def integrity(path: Path) -> str:
-    """What SQLite says of a store's file."""
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
-    finally:
-        connection.close()

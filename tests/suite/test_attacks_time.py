@@ -13,9 +13,10 @@ from perron.api.admission.v1 import admission_service_pb2 as admission
 from perron.api.admission.v1 import admission_service_pb2_grpc as admission_grpc
 from perron.api.common.v1 import roles_pb2
 from tests import scale
+from tests.attacks.people import Tenant
 from tests.attacks.requests import Requests
 from tests.attacks.wire import ANSWERS, OPTIONS, assert_nothing_inside, ids_of, read
-from tests.attacks.world import MODEL, Tenant, World
+from tests.attacks.world import MODEL, World
 from tests.rpcs import RPCS, Rpc
 
 IN_FLIGHT = 2_000
