@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -125,6 +126,8 @@ class Database:
         writers = 1 if self.dialect == "sqlite" else _READERS
         self._write_engine = self._engine(writers, read_only=False)
         self._read_engine = self._engine(_READERS, read_only=True)
+        self._own = threading.local()
+        self._connections: list[Connection] = []
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="write")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
 
@@ -174,6 +177,8 @@ class Database:
             await asyncio.wait(self._hops)
         for pool in (self._writers, self._readers):
             pool.shutdown(wait=True)
+        while self._connections:
+            self._connections.pop().close()
         self._write_engine.dispose()
         self._read_engine.dispose()
         if self._lock_file is not None:
@@ -198,33 +203,52 @@ class Database:
             callback()
 
     def _run(self, engine: Engine, work: Callable[[Transaction], T]) -> tuple[T, list[Callable[[], None]]]:
-        for attempt in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS):
+            is_ending = (
+                False  # from then on, nobody knows whether a lost connection took the transaction along
+            )
             try:
-                with engine.begin() as connection:
+                connection = self._connection(engine)
+                with connection.begin():
                     tx = Transaction(connection, self.dialect, self._clock)
                     result = work(tx)
                     after = tx.finish()
+                    is_ending = True
                 return result, after
-            except (OperationalError, InterfaceError) as error:
-                if attempt + 1 < _ATTEMPTS and getattr(error.orig, "sqlstate", None) in _RETRIED_STATES:
-                    continue
-                raise _unavailable() from None
             except DBAPIError as error:
                 if error.connection_invalidated:
-                    raise _unavailable() from None
-                raise _without_values(error) from None
+                    self._drop_connection()
+                    if not is_ending:
+                        continue
+                elif getattr(error.orig, "sqlstate", None) in _RETRIED_STATES:
+                    continue
+                elif not isinstance(error, OperationalError | InterfaceError):
+                    raise _without_values(error) from None
+                break
         raise _unavailable()
 
-    def _truncate(self) -> bool:
-        connection = self._write_engine.raw_connection()
-        try:
-            driver: Any = connection.driver_connection
-            driver.execute("PRAGMA busy_timeout=100")
-            busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            driver.execute("PRAGMA busy_timeout=5000")
-            return not busy
-        finally:
+    def _connection(self, engine: Engine) -> Connection:
+        """The connection of this thread, kept open: taking one from a pool costs as much as a small read."""
+        connection: Connection | None = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = self._own.connection = engine.connect()
+            self._connections.append(connection)
+        return connection
+
+    def _drop_connection(self) -> None:
+        """Let go of a connection that is gone; the next transaction of this thread opens another."""
+        connection: Connection | None = getattr(self._own, "connection", None)
+        if connection is not None:
+            del self._own.connection
+            self._connections.remove(connection)
             connection.close()
+
+    def _truncate(self) -> bool:
+        driver: Any = self._connection(self._write_engine).connection.driver_connection
+        driver.execute("PRAGMA busy_timeout=100")
+        busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        driver.execute("PRAGMA busy_timeout=5000")
+        return not busy
 
     def _engine(self, connections: int, *, read_only: bool) -> Engine:
         url = self._url
@@ -238,7 +262,6 @@ class Database:
                     "connect_timeout": 5,
                     "options": "-c statement_timeout=10000 -c lock_timeout=5000",
                 },
-                "pool_pre_ping": True,
                 "isolation_level": "REPEATABLE READ" if read_only else "READ COMMITTED",
             }
         engine = sqlalchemy.create_engine(
