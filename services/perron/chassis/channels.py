@@ -28,9 +28,6 @@ Result = TypeVar("Result")
 
 CALL_SECONDS_DEFAULT: Final = 5.0
 _SHAVED_SECONDS: Final = 0.01
-# A message costs as much as thirty of its items: under load, a pause between messages halves the CPU of a
-# call.
-_GATHER_SECONDS: Final = 0.01
 _METADATA_BYTES_MAX: Final = 16384
 _REFUSED_OF_US: Final = frozenset({"UNAUTHENTICATED"})
 
@@ -131,7 +128,6 @@ class Coalescer(Generic[Item, Result]):
             weigh=weigh,
             max_items=max_items,
             max_bytes=max_bytes,
-            gather_seconds=_GATHER_SECONDS,
         )
 
     async def submit(self, item: Item) -> Result:
