@@ -32,6 +32,7 @@ $(STAMP): deploy/lock/dev.txt pyproject.toml
 	  echo "perron needs Python 3.11, 3.12 or 3.13 with its venv module: install one, or name it with PYTHON=/path/to/python." >&2; \
 	  exit 2; \
 	fi; \
+	echo "Setting up $(VENV) with $$("$$found" --version): about half a minute, once." >&2; \
 	[ -x $(BIN)/python ] && $(BIN)/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	  || "$$found" -m venv --clear $(VENV); \
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r deploy/lock/dev.txt; \
