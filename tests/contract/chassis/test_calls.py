@@ -297,7 +297,7 @@ async def test_health_is_public_and_reflection_is_not(toy: Running) -> None:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     reflection: Any = reflection_pb2_grpc.ServerReflectionStub(toy.channel)
     question = reflection_pb2.ServerReflectionRequest(list_services="")
-    error = await refusal(reflection.ServerReflectionInfo(iter([question])).read())
+    error = await refusal(reflection.ServerReflectionInfo().read())  # refused before anything is asked
     assert error.reason == "CREDENTIAL_MISSING"
     call = reflection.ServerReflectionInfo(iter([question]), metadata=bearer("admin"))
     names = {service.name for service in (await call.read()).list_services_response.service}

@@ -241,9 +241,15 @@ async def test_a_malformed_key_costs_no_query_and_a_batch_one_statement(database
     founded = await database.write(lambda tx: house.found(Store(tx)))
     statements = []
 
+    def note(*execution: Any) -> None:
+        statements.append(execution[2])
+
     def count(tx: Transaction, secrets: list[str]) -> Any:
-        event.listen(tx.connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
-        return [house.verify(Store(tx), secret).state for secret in secrets]
+        event.listen(tx.connection, "before_cursor_execute", note)
+        try:
+            return [house.verify(Store(tx), secret).state for secret in secrets]
+        finally:
+            event.remove(tx.connection, "before_cursor_execute", note)  # the connection serves others too
 
     typo = founded.key.secret[:-1] + ("A" if founded.key.secret[-1] != "A" else "B")
     assert await database.read(lambda tx: count(tx, [typo, "", "x" * 8192])) == [KeyState.MALFORMED] * 3
