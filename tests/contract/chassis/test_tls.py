@@ -96,7 +96,7 @@ async def port(certificates: Certificates, request: pytest.FixtureRequest) -> As
 
 
 async def check(peer: Peer) -> None:
-    stub = health_pb2_grpc.HealthStub(peer.channel)
+    stub: Any = health_pb2_grpc.HealthStub(peer.channel)
     try:
         await peer.call(stub.Check, health_pb2.HealthCheckRequest(), timeout=2)
     finally:
@@ -123,7 +123,8 @@ async def test_a_demanded_client_certificate_must_be_shown(port: int, certificat
         certificates.read("authority.pem"), certificates.read("client.key"), certificates.read("client.pem")
     )
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
-        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
 
 
 async def test_a_certificate_that_cannot_be_read_is_one_clear_refusal_to_start(tmp_path: Path) -> None:
