@@ -53,18 +53,16 @@ _PAUSE_SECONDS: Final = 0.2
 _GRACE_SECONDS: Final = 10.0
 _LEARN_AGAIN_SECONDS: Final = 0.2
 _SWEEP_EVERY: Final = timedelta(minutes=5)
-_CREDENTIAL_KEY_MAX: Final = 16384
+_METADATA_BYTES_MAX: Final = 16384
 _COLLECTION_THRESHOLDS: Final = (50_000, 20, 50)
 _AUDITED: Final = frozenset({access.CallerKind.CUSTOMER, access.CallerKind.OPERATOR})
 
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # two processes on one port would share its calls silently
     ("grpc.max_concurrent_streams", 10_000),  # per connection; bursts above it are reset at random
-    (
-        "grpc.max_metadata_size",
-        _CREDENTIAL_KEY_MAX,
-    ),  # between soft and hard bound, refusal is a matter of chance
-    ("grpc.absolute_max_metadata_size", _CREDENTIAL_KEY_MAX),
+    # Both bounds are the same: between them, refusal is a matter of chance.
+    ("grpc.max_metadata_size", _METADATA_BYTES_MAX),
+    ("grpc.absolute_max_metadata_size", _METADATA_BYTES_MAX),
     ("grpc.server.max_pending_requests", 100_000),  # the default answers random CANCELLED under load
     ("grpc.server.max_pending_requests_hard_limit", 200_000),
     ("grpc.server_handshake_timeout_ms", 10_000),  # connections that never speak HTTP/2
