@@ -10,7 +10,6 @@ from typing import Final
 
 BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 RANDOM_LENGTH: Final = 43  # 43 base62 characters carry 256 bits
-CHECKSUM_LENGTH: Final = 6  # 62^6 > 2^32
 _PAIRS: Final = tuple(high + low for high in BASE62 for low in BASE62)
 _PAIR: Final = len(_PAIRS)
 
@@ -32,6 +31,6 @@ def with_checksum(environment: str, secret: str) -> str:
 
 def checksum(body: str) -> str:
     """Returns the CRC32 of everything that stands before it, as six base62 digits, most significant first."""
-    value = zlib.crc32(body.encode("ascii"))
+    value = zlib.crc32(body.encode("ascii"))  # 62^6 > 2^32
     # Two digits at a time: every call of the suite passes here.
     return _PAIRS[value // _PAIR // _PAIR] + _PAIRS[value // _PAIR % _PAIR] + _PAIRS[value % _PAIR]

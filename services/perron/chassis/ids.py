@@ -6,8 +6,7 @@ text. An id is never part of a path and never says anything about what it names.
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
-from uuid import UUID
+from typing import Final
 
 import uuid_utils
 
@@ -29,19 +28,9 @@ _AS_BASE_32: Final = bytes(
 _SUFFIX_LENGTH: Final = 26
 
 
-class _WithBytes(Protocol):
-    @property
-    def bytes(self) -> bytes: ...
-
-
 def new_id(prefix: str) -> str:
     """Makes an id that was never given out, later in order than those made before it in this process."""
     return from_bytes(prefix, uuid_utils.uuid7().bytes)
-
-
-def derived_id(prefix: str, uuid: UUID | _WithBytes) -> str:
-    """Writes the id of a UUID that was computed from a request, so that a retry meets the same resource."""
-    return from_bytes(prefix, uuid.bytes)
 
 
 def from_bytes(prefix: str, raw: bytes) -> str:

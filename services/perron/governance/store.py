@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Row, bindparam, func, select, text, tuple_
+from sqlalchemy import Row, bindparam, select, text, tuple_
 
 from perron.chassis import tombstones
 from perron.chassis.ids import from_bytes, to_bytes
@@ -174,10 +174,6 @@ class Store(Mutations):
         ).all()
         ruled = self.rulings({row.ruling for row in rows})
         return [_decision(row, ruled) for row in rows]
-
-    def count_decisions(self) -> int:
-        """Returns how many decisions there are."""
-        return int(self.tx.execute(select(func.count()).select_from(decisions)).scalar_one())
 
     def with_keys(self, columns: str, table: str, keys: Collection[Key]) -> Sequence[Row[Any]]:
         """Returns columns of the rows with these keys.

@@ -12,7 +12,7 @@ EXAMPLE = uuid.UUID("0188bac7-4afa-78aa-bc3b-bd1eef28d881")
 
 def test_ids_are_typeids() -> None:
     # The example of the TypeID specification.
-    assert ids.derived_id("prefix", EXAMPLE) == "prefix_01h2xcejqtf2nbrexx3vqjhp41"
+    assert ids.from_bytes("prefix", EXAMPLE.bytes) == "prefix_01h2xcejqtf2nbrexx3vqjhp41"
 
 
 @given(st.binary(min_size=16, max_size=16))
