@@ -67,19 +67,19 @@ def refused_result(error: PerronError) -> key_pb.VerifyResult:
 @lru_cache(maxsize=16_384)
 def _principal(principal: Principal) -> principal_pb2.Principal:
     return principal_pb2.Principal(
-        kind=wire.KINDS[principal.kind],  # type: ignore[arg-type]
+        kind=wire.KINDS[principal.kind],
         key_id=principal.key_id,
         name=principal.name,
         organization_id=principal.organization_id,
         workspace_id=principal.workspace_id,
         member_id=principal.member_id,
-        organization_role=wire.ORGANIZATION_ROLES[principal.organization_role or "UNSPECIFIED"],  # type: ignore[arg-type]
-        workspace_role=wire.WORKSPACE_ROLES[principal.workspace_role or "UNSPECIFIED"],  # type: ignore[arg-type]
+        organization_role=wire.ORGANIZATION_ROLES[principal.organization_role or "UNSPECIFIED"],
+        workspace_role=wire.WORKSPACE_ROLES[principal.workspace_role or "UNSPECIFIED"],
         operator_roles=wire.in_order(wire.OPERATOR_ROLES, principal.operator_roles),
         scopes=wire.in_order(wire.SCOPES, principal.grant.scopes),
         allowed_models=models_on_the_wire(principal.grant),
         plan=principal.plan,
-        terms_class=wire.TERMS_CLASSES[principal.terms_class],  # type: ignore[arg-type]
+        terms_class=wire.TERMS_CLASSES[principal.terms_class],
         tier=principal.tier,
         subscription_id=principal.subscription_id,
     )
@@ -147,7 +147,7 @@ def api_key(key: Key, now_us: int) -> key_pb.ApiKey:
     return key_pb.ApiKey(
         key_id=key.key_id,
         display_name=key.display_name,
-        kind=wire.KINDS[key.kind],  # type: ignore[arg-type]
+        kind=wire.KINDS[key.kind],
         organization_id=key.organization_id,
         workspace_id=key.workspace_id,
         owner_member_id=key.owner_member_id,

@@ -61,9 +61,9 @@ def organization(found: Organization, on: Plan) -> organization_pb.Organization:
     return organization_pb.Organization(
         organization_id=found.organization_id,
         display_name=found.display_name,
-        state=_ORGANIZATION_STATES[found.state],  # type: ignore[arg-type]
+        state=_ORGANIZATION_STATES[found.state],
         plan=found.plan,
-        terms_class=wire.TERMS_CLASSES[on.terms_class],  # type: ignore[arg-type]
+        terms_class=wire.TERMS_CLASSES[on.terms_class],
         tier=on.tier,
         subscription=_subscription(found.subscription),
         permitted_uses=wire.in_order(_USES, found.permitted_uses),
@@ -79,7 +79,7 @@ def plan(found: Plan) -> organization_pb.Plan:
     return organization_pb.Plan(
         name=found.name,
         display_name=found.display_name,
-        terms_class=wire.TERMS_CLASSES[found.terms_class],  # type: ignore[arg-type]
+        terms_class=wire.TERMS_CLASSES[found.terms_class],
         tier=found.tier,
         entitlements=found.entitlements,
     )
@@ -105,9 +105,9 @@ def standing_result(found: Standing | PerronError) -> organization_pb.GetStandin
         response=organization_pb.Standing(
             organization_id=found.organization_id,
             workspace_id=found.workspace_id,
-            state=_ORGANIZATION_STATES[found.state],  # type: ignore[arg-type]
+            state=_ORGANIZATION_STATES[found.state],
             plan=found.plan,
-            terms_class=wire.TERMS_CLASSES[found.terms_class],  # type: ignore[arg-type]
+            terms_class=wire.TERMS_CLASSES[found.terms_class],
             subscription_id=found.subscription_id,
             accepted_documents=[
                 organization_pb.AcceptedDocument(name=name, version=version)
@@ -136,9 +136,9 @@ def member(found: Member) -> workspace_pb.Member:
         organization_id=found.organization_id,
         display_name=found.display_name,
         email=found.email,
-        organization_role=wire.ORGANIZATION_ROLES[found.organization_role],  # type: ignore[arg-type]
+        organization_role=wire.ORGANIZATION_ROLES[found.organization_role],
         workspace_id=found.workspace_id,
-        workspace_role=wire.WORKSPACE_ROLES[found.workspace_role or "UNSPECIFIED"],  # type: ignore[arg-type]
+        workspace_role=wire.WORKSPACE_ROLES[found.workspace_role or "UNSPECIFIED"],
         create_time=wire.time(found.create_us),
         etag=etag(found.version),
     )
@@ -182,7 +182,7 @@ def _subscription(found: Subscription | None) -> organization_pb.Subscription | 
         return None
     return organization_pb.Subscription(
         subscription_id=found.subscription_id,
-        terms_class=wire.TERMS_CLASSES[found.terms_class],  # type: ignore[arg-type]
+        terms_class=wire.TERMS_CLASSES[found.terms_class],
         start_time=wire.time(found.start_us),
         end_time=wire.time(found.end_us),
     )

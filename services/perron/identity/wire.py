@@ -11,8 +11,11 @@ from perron.api.identity.v1 import principal_pb2
 _US_PER_SECOND: Final = 1_000_000
 
 
-def numbers(enum: Any, prefix: str) -> dict[str, int]:
-    """Returns the numbers of an enum by its names without their prefix."""
+def numbers(enum: Any, prefix: str) -> dict[str, Any]:
+    """Returns the numbers of an enum by its names without their prefix.
+
+    As Any: the generated stubs give the numbers of each enum a type of their own.
+    """
     return {name.removeprefix(prefix): number for name, number in enum.items()}
 
 
