@@ -8,6 +8,7 @@ minute.
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import insert, text
@@ -105,7 +106,7 @@ class AuditTrail:
         due = [fold for fold in self._folds.values() if fold.count > fold.written]
         for start in range(0, len(due), _ROWS_PER_TRANSACTION):
             counts = [(fold, fold.count) for fold in due[start : start + _ROWS_PER_TRANSACTION]]
-            numbers = await self._database.write(lambda tx, counts=counts: _write(tx, counts))  # type: ignore[misc]
+            numbers = await self._database.write(partial(_write, counts=counts))
             # Only after the commit: a failed flush is tried again whole.
             for (fold, count), number in zip(counts, numbers, strict=True):
                 fold.written, fold.number = count, number

@@ -5,6 +5,7 @@ open. Whoever marked it carries it out; where they did not live to, or were inte
 goes on where they stopped.
 """
 
+from functools import partial
 from typing import Final
 
 import structlog
@@ -35,7 +36,7 @@ class Erasure:
         """Erases every epoch that is marked, its key first: from then on nothing can read its content."""
         marked = await self._drop_keys("DROPPING")
         for epoch in marked:
-            while not await self._database.write(lambda tx, epoch=epoch: _delete(tx, epoch)):  # type: ignore[misc]
+            while not await self._database.write(partial(_delete, epoch=epoch)):
                 pass
         if marked and not await self._checkpoint():
             _log.warning("erased rows stay in the log until the next checkpoint; their keys are gone")
