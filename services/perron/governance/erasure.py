@@ -8,8 +8,7 @@ goes on where they stopped.
 from functools import partial
 from typing import Final
 
-import structlog
-
+from perron.chassis import telemetry
 from perron.chassis.database import Database, Transaction
 from perron.governance.record_store import RecordStore
 from perron.governance.vault import Vault
@@ -17,7 +16,7 @@ from perron.governance.vault import Vault
 _ROWS_PER_TRANSACTION: Final = 500
 _CHECKPOINTS: Final = 10  # each waits a moment for readers in the way
 
-_log = structlog.get_logger(__name__)
+_log = telemetry.logger("erasure")
 
 
 class Erasure:

@@ -9,13 +9,12 @@ is no step, so the store's clock is compared with the machine's steady one and n
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
+from perron.chassis import telemetry
 from perron.quotas import errors
 
 _STEP_MAX_US: Final = 3_600_000_000
 
-_log = structlog.get_logger(__name__)
+_log = telemetry.logger("steady_time")
 
 
 class SteadyTime:
