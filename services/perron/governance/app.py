@@ -2,8 +2,6 @@
 
 from datetime import timedelta
 
-import uuid_utils
-
 from perron.api.common.v1 import audit_service_pb2_grpc, event_service_pb2_grpc
 from perron.api.governance.v1 import (
     decision_service_pb2_grpc,
@@ -20,7 +18,7 @@ from perron.chassis.consumer import Consumer
 from perron.chassis.database import Database, Transaction
 from perron.chassis.event_servicer import EventServicer
 from perron.chassis.events import Event
-from perron.chassis.ids import new_id
+from perron.chassis.ids import new_bytes, new_id
 from perron.chassis.leases import Leases
 from perron.chassis.paging import Pages
 from perron.chassis.server import Application
@@ -76,9 +74,7 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Application:
     seals = Seals(vault)
     records = Records(rules, rulings, seals)
     erasure = Erasure(database, vault)
-    decision_servicer = DecisionServicer(
-        database, Decisions(rules, rulings, lambda: uuid_utils.uuid7().bytes), rules, pages
-    )
+    decision_servicer = DecisionServicer(database, Decisions(rules, rulings, new_bytes), rules, pages)
     record_servicer = RecordServicer(database, records, Reading(records, seals), standings, pages)
     directive_servicer = DirectiveServicer(
         database, ZeroRetention(new_id), TrainingPreferences(), erasure, standings, pages

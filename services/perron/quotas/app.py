@@ -5,8 +5,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-import uuid_utils
-
 from perron.api.common.v1 import audit_service_pb2_grpc, event_service_pb2_grpc
 from perron.api.quotas.v1 import limit_service_pb2_grpc, quota_service_pb2_grpc, usage_service_pb2_grpc
 from perron.chassis.audit import AuditTrail
@@ -16,7 +14,7 @@ from perron.chassis.clock import Clock, SystemClock
 from perron.chassis.consumer import Consumer
 from perron.chassis.database import Database
 from perron.chassis.event_servicer import EventServicer
-from perron.chassis.ids import new_id
+from perron.chassis.ids import new_bytes, new_id
 from perron.chassis.interceptors.access import KeyVerifier, PassportReader
 from perron.chassis.leases import Leases
 from perron.chassis.paging import Pages
@@ -62,7 +60,7 @@ def build(
 
     steady = SteadyTime(clock.now_us if clock is not None else _steady_us)
     reservations = Reservations(limits, steady, new_id)
-    quotas = QuotaServicer(database, reservations, lambda: uuid_utils.uuid7().bytes)
+    quotas = QuotaServicer(database, reservations, new_bytes)
     usage = Usage(limits)
     targets = Targets(database, workspaces or IdentityWorkspaces(identity))
     events = EventServicer(database, pages)
