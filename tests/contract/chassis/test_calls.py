@@ -50,6 +50,7 @@ CALLERS = {
     ),
     key("operator"): Verified("VALID", Caller(CallerKind.OPERATOR, operator_roles=frozenset({"LEGAL"}))),
     key("revoked"): Verified("REVOKED"),
+    key("elsewhere"): Verified("NETWORK_NOT_ALLOWED"),
     key("unsigned"): Verified("TERMS_NOT_ACCEPTED", Caller(CallerKind.CUSTOMER, organization_role="ADMIN")),
 }
 
@@ -233,6 +234,7 @@ async def test_a_malformed_key_is_refused_without_asking_anybody(toy: Running, c
     [
         ("revoked", "UNAUTHENTICATED", "CREDENTIAL_INVALID"),
         ("nobody", "UNAUTHENTICATED", "CREDENTIAL_INVALID"),
+        ("elsewhere", "PERMISSION_DENIED", "NETWORK_NOT_ALLOWED"),
         ("service", "PERMISSION_DENIED", "CALLER_NOT_ALLOWED"),
         ("member", "PERMISSION_DENIED", "ROLE_MISSING"),
         ("narrow", "PERMISSION_DENIED", "SCOPE_MISSING"),

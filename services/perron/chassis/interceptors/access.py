@@ -213,11 +213,7 @@ def invalid_credential(state: str) -> Unauthenticated:
 def _admitted(verified: Verified, *, without_terms: bool) -> Caller:
     caller = verified.caller
     if verified.state == _NETWORK_NOT_ALLOWED:
-        raise PermissionDenied(
-            "CALLER_NOT_ALLOWED",
-            "the key may not be used from this network",
-            metadata={"state": verified.state},
-        )
+        raise PermissionDenied("NETWORK_NOT_ALLOWED", "the key may not be used from this network")
     if verified.state == _TERMS_NOT_ACCEPTED and caller is not None:
         if not without_terms:
             raise PermissionDenied(
