@@ -167,7 +167,7 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The part of an organization that keys, records and agents belong to."""
+    """The part of an organization that keys and records belong to."""
 
     workspace_id: str
     organization_id: str

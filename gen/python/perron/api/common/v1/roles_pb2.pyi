@@ -77,17 +77,17 @@ class _OperatorRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operator
     OPERATOR_ROLE_UNSPECIFIED: _OperatorRole.ValueType  # 0
     """Not stated; refused in requests."""
     OPERATOR_ROLE_ADMIN: _OperatorRole.ValueType  # 1
-    """Creates organizations and platform keys; writes sharing grants, distributors and reserved names."""
+    """Creates organizations and platform keys."""
     OPERATOR_ROLE_BILLING: _OperatorRole.ValueType  # 2
     """Changes plans and overrides limits."""
     OPERATOR_ROLE_REVIEWER: _OperatorRole.ValueType  # 3
-    """Reviews zero-retention and increase requests."""
+    """Reviews requests for zero retention."""
     OPERATOR_ROLE_ABUSE_REVIEWER: _OperatorRole.ValueType  # 4
-    """Flags and reads records for abuse monitoring."""
+    """Reads records to monitor abuse."""
     OPERATOR_ROLE_LEGAL: _OperatorRole.ValueType  # 5
-    """Places holds and acts on legal obligations."""
+    """Reads records as the law requires."""
     OPERATOR_ROLE_TRAINING: _OperatorRole.ValueType  # 6
-    """Exports what may be trained on."""
+    """For the export of what may be trained on; no method asks for it yet."""
 
 class OperatorRole(_OperatorRole, metaclass=_OperatorRoleEnumTypeWrapper):
     """What an operator of this installation may do. The list is closed."""
@@ -95,17 +95,17 @@ class OperatorRole(_OperatorRole, metaclass=_OperatorRoleEnumTypeWrapper):
 OPERATOR_ROLE_UNSPECIFIED: OperatorRole.ValueType  # 0
 """Not stated; refused in requests."""
 OPERATOR_ROLE_ADMIN: OperatorRole.ValueType  # 1
-"""Creates organizations and platform keys; writes sharing grants, distributors and reserved names."""
+"""Creates organizations and platform keys."""
 OPERATOR_ROLE_BILLING: OperatorRole.ValueType  # 2
 """Changes plans and overrides limits."""
 OPERATOR_ROLE_REVIEWER: OperatorRole.ValueType  # 3
-"""Reviews zero-retention and increase requests."""
+"""Reviews requests for zero retention."""
 OPERATOR_ROLE_ABUSE_REVIEWER: OperatorRole.ValueType  # 4
-"""Flags and reads records for abuse monitoring."""
+"""Reads records to monitor abuse."""
 OPERATOR_ROLE_LEGAL: OperatorRole.ValueType  # 5
-"""Places holds and acts on legal obligations."""
+"""Reads records as the law requires."""
 OPERATOR_ROLE_TRAINING: OperatorRole.ValueType  # 6
-"""Exports what may be trained on."""
+"""For the export of what may be trained on; no method asks for it yet."""
 Global___OperatorRole: _TypeAlias = OperatorRole  # noqa: Y015
 
 class _Scope:

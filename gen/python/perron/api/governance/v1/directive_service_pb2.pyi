@@ -305,7 +305,7 @@ class GetDirectivesItem(_message.Message):
     workspace_id: _builtins.str
     """The workspace. Default: those of the whole organization alone."""
     resource_id: _builtins.str
-    """A file, model, agent or record, by id, for the holds on it. At most 64 characters. Default: none."""
+    """A resource, by id, for the holds on it. At most 64 characters. Default: none."""
     trace_parent: _builtins.str
     """W3C traceparent of the item's own trace. At most 64 characters. Default: none."""
     def __init__(
@@ -363,7 +363,7 @@ class Directives(_message.Message):
     training_preference: _directive_pb2.TrainingPreference.ValueType
     """The training preference, the narrower of organization and workspace."""
     held: _builtins.bool
-    """The resource is under a legal hold: it must not be erased."""
+    """The resource is under a legal hold: it must not be erased. Always false so far: nothing places holds yet."""
     @_builtins.property
     def training_watermark_time(self) -> _timestamp_pb2.Timestamp:
         """What was made up to this instant is never trained on; absent if there never was an opt-out that was lifted."""

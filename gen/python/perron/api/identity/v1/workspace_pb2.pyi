@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Workspace(_message.Message):
-    """A workspace: the part of an organization that keys, records and agents belong to."""
+    """A workspace: the part of an organization that keys and records belong to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
