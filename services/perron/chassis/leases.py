@@ -103,7 +103,7 @@ class Leases:
                 except Exception as error:  # noqa: BLE001 (one failure must not end the work of all days)
                     _log.warning("periodic work failed", work=name, reason=_reason(error))
                 # Replicas that started together should not ask together.
-                await asyncio.sleep(0 if more else seconds * random.uniform(0.9, 1.1))  # noqa: S311
+                await asyncio.sleep(0 if more else seconds * random.uniform(0.9, 1.1))  # noqa: S311 (no secret)
         finally:
             if lease is not None:
                 await self._let_go(lease)

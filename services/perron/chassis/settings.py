@@ -114,9 +114,9 @@ class ServiceSettings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003 (pydantic passes it by name)
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (as above)
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (as above)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (as above)
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Reads only what `read` hands over: it has looked at every name, which no source would."""
         return (init_settings,)
