@@ -7,13 +7,14 @@ import grpc
 
 from perron.api.governance.v1 import decision_service_pb2 as pb
 from perron.api.governance.v1 import decision_service_pb2_grpc
+from perron.chassis import batch_items
 from perron.chassis.batcher import Batcher
 from perron.chassis.database import Database
 from perron.chassis.errors import PerronError
 from perron.chassis.ids import to_bytes
 from perron.chassis.interceptors.access import current_call
 from perron.chassis.paging import Pages
-from perron.governance import answers, convert, explanations
+from perron.governance import convert, explanations
 from perron.governance.callers import organization_of
 from perron.governance.decisions import Decisions
 from perron.governance.errors import missing
@@ -54,7 +55,7 @@ class DecisionServicer(decision_service_pb2_grpc.DecisionServiceServicer):
     async def BatchDecide(self, request: pb.BatchDecideRequest, context: _Context) -> pb.BatchDecideResponse:
         """Makes many decisions."""
         caller = current_call().caller
-        outcomes = await answers.batch(
+        outcomes = await batch_items.submit(
             request.items, lambda item: convert.decide_item(item, caller), self._batcher
         )
         return self._messages.batch_response(outcomes)

@@ -7,12 +7,13 @@ import grpc
 
 from perron.api.governance.v1 import record_service_pb2 as pb
 from perron.api.governance.v1 import record_service_pb2_grpc
+from perron.chassis import batch_items
 from perron.chassis.batcher import Batcher
 from perron.chassis.database import Database
 from perron.chassis.errors import PerronError
 from perron.chassis.interceptors.access import current_call
 from perron.chassis.paging import Pages
-from perron.governance import answers, convert
+from perron.governance import convert
 from perron.governance.callers import organization_of, workspace_of
 from perron.governance.model import PutCommand, PutOutcome
 from perron.governance.peers import Standings
@@ -56,7 +57,7 @@ class RecordServicer(record_service_pb2_grpc.RecordServiceServicer):
 
     async def BatchPut(self, request: pb.BatchPutRequest, context: _Context) -> pb.BatchPutResponse:
         """Keeps the content of many exchanges."""
-        outcomes = await answers.batch(request.items, convert.put_command, self._batcher)
+        outcomes = await batch_items.submit(request.items, convert.put_command, self._batcher)
         return pb.BatchPutResponse(results=map(convert.put_result, outcomes))
 
     async def GetRecord(

@@ -1,18 +1,18 @@
 """QuotaService on the wire: single calls and batches meet in one batcher, and so in one transaction."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 
 from perron.api.quotas.v1 import quota_service_pb2 as pb
 from perron.api.quotas.v1 import quota_service_pb2_grpc
+from perron.chassis import batch_items
 from perron.chassis.batcher import Batcher
 from perron.chassis.database import Database
 from perron.chassis.errors import InvalidArgument, PerronError
 from perron.chassis.ids import to_bytes
 from perron.chassis.interceptors.access import Caller, current_call
-from perron.chassis.interceptors.validation import check
 from perron.quotas import convert
 from perron.quotas.convert import RawIdSource
 from perron.quotas.model import Admitted, ReserveCommand, SettleCommand, Settlement
@@ -20,9 +20,6 @@ from perron.quotas.reservations import Reservations
 from perron.quotas.store import Store
 
 _Context = grpc.aio.ServicerContext[Any, Any]
-_Item = TypeVar("_Item")
-_Command = TypeVar("_Command")
-_Result = TypeVar("_Result")
 
 
 class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
@@ -64,7 +61,9 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
     ) -> pb.BatchReserveResponse:
         """Admits many calls."""
         caller = current_call().caller
-        outcomes = await _submit(request.items, lambda item: self._command(item, caller), self._reserves)
+        outcomes = await batch_items.submit(
+            request.items, lambda item: self._command(item, caller), self._reserves
+        )
         return convert.reserve_results(outcomes)
 
     async def Settle(self, request: pb.SettleRequest, context: _Context) -> pb.SettleResponse:
@@ -73,7 +72,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
 
     async def BatchSettle(self, request: pb.BatchSettleRequest, context: _Context) -> pb.BatchSettleResponse:
         """Settles many reservations."""
-        outcomes = await _submit(request.items, convert.settle_command, self._settles)
+        outcomes = await batch_items.submit(request.items, convert.settle_command, self._settles)
         return pb.BatchSettleResponse(results=map(convert.settle_result, outcomes))
 
     async def Release(self, request: pb.ReleaseRequest, context: _Context) -> pb.ReleaseResponse:
@@ -100,21 +99,3 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
 
     async def _settle(self, commands: Sequence[SettleCommand]) -> Sequence[Settlement | PerronError]:
         return await self._database.write(lambda tx: self._reservations.settle(Store(tx), commands))
-
-
-async def _submit(
-    items: Iterable[_Item], read: Callable[[_Item], _Command], batcher: Batcher[_Command, _Result]
-) -> list[_Result | PerronError]:
-    """Checks and reads each item by itself, submits the sound ones, and answers all in their order."""
-    outcomes: list[_Result | PerronError | None] = []
-    commands: list[_Command] = []
-    for item in items:
-        outcome: PerronError | None = check(item)  # type: ignore[arg-type]  # every item is a message
-        if outcome is None:
-            try:
-                commands.append(read(item))
-            except PerronError as error:
-                outcome = error
-        outcomes.append(outcome)
-    answered = iter(await batcher.submit_many(commands))
-    return [next(answered) if outcome is None else outcome for outcome in outcomes]

@@ -1,4 +1,4 @@
-"""Answers to batches: each item is checked and read by itself, the sound ones are submitted together."""
+"""Items of a batch method: each is checked and read by itself, the sound ones are submitted together."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -14,7 +14,7 @@ _Command = TypeVar("_Command")
 _Result = TypeVar("_Result")
 
 
-async def batch(
+async def submit(
     items: Iterable[_Item], read: Callable[[_Item], _Command], batcher: Batcher[_Command, _Result]
 ) -> list[_Result | PerronError]:
     """Returns the result or refusal of each item, in their order. `read` may raise the refusal of an item."""
