@@ -1,9 +1,9 @@
 """How one service asks another: one channel, a deadline on every call, concurrent questions in one message.
 
-Services retry only a connection that was refused before anything was sent; every other retry is the
-outermost client's, who knows whether it still wants the answer. What goes wrong between services reaches
-the caller as UNAVAILABLE with the peer's name, or as the peer's own refusal where it speaks of the caller's
-request; never as UNAUTHENTICATED, which would blame the caller for our credentials.
+Services do not repeat calls: that is the outermost client's, who knows whether it still wants the answer.
+What goes wrong between services reaches the caller as UNAVAILABLE with the peer's name, or as the peer's own
+refusal where it speaks of the caller's request; never as UNAUTHENTICATED, which would blame the caller for
+our credentials.
 """
 
 from __future__ import annotations

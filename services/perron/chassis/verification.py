@@ -7,7 +7,6 @@ most one second, and the signing keys, which are asked for again when a passport
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from typing import TYPE_CHECKING, Final
 
 from perron.api.common.v1 import roles_pb2
@@ -16,6 +15,7 @@ from perron.chassis.channels import Coalescer, Peer
 from perron.chassis.errors import Unauthenticated
 from perron.chassis.interceptors.access import Caller, CallerKind, Verified
 from perron.chassis.passports import UnknownKeyError, Verifier
+from perron.chassis.remembered import RememberedServices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from perron.chassis.clock import Clock
     from perron.chassis.passports import Passport
 
-_REMEMBERED_SECONDS: Final = 1.0
 _ASK_AGAIN_SECONDS: Final = 1.0
 _KINDS: Final = {
     principal_pb2.PRINCIPAL_KIND_CUSTOMER: CallerKind.CUSTOMER,
@@ -44,24 +43,21 @@ class IdentityKeys:
             name="verify",
             tenant=lambda item: item.credential,
         )
-        self._services: dict[bytes, tuple[float, Verified]] = {}
+        self._services = RememberedServices()
 
     async def verify(self, credential: str, *, peer_network: str, want_passport: bool) -> Verified:
         """What is true of the key now, or was within the last second for a service's own key."""
-        digest = hashlib.blake2b(credential.encode(), digest_size=16).digest()
-        now = asyncio.get_running_loop().time()
-        remembered = self._services.get(digest)
-        if remembered is not None and now < remembered[0]:
-            return remembered[1]
+        remembered = self._services.find(credential)
+        if remembered is not None:
+            return remembered
+        asked = asyncio.get_running_loop().time()
         response = await self._questions.submit(
             api_key_pb2.VerifyRequest(
                 credential=credential, peer_network=peer_network, want_passport=want_passport
             )
         )
         verified = verified_from(response)
-        self._services.pop(digest, None)
-        if verified.state == "VALID" and verified.caller and verified.caller.kind is CallerKind.SERVICE:
-            self._services[digest] = (now + _REMEMBERED_SECONDS, verified)
+        self._services.keep(credential, verified, asked)
         return verified
 
     async def aclose(self) -> None:

@@ -5,9 +5,7 @@ most one second.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
-from typing import Final
 
 from perron.chassis.batcher import Batcher
 from perron.chassis.credentials import is_well_formed
@@ -15,12 +13,10 @@ from perron.chassis.database import Database
 from perron.chassis.errors import PerronError
 from perron.chassis.interceptors.access import Caller, CallerKind, Verified
 from perron.chassis.passports import Signer
+from perron.chassis.remembered import RememberedServices
 from perron.identity.hot_store import HotStore
 from perron.identity.model import KeyKind, KeyState, Principal, Verdict, VerifyItem
 from perron.identity.verification import MALFORMED, Verification
-
-_REMEMBERED_SECONDS: Final = 1.0
-_REMEMBERED_MAX: Final = 1024
 
 
 class Answers:
@@ -71,30 +67,22 @@ class OwnCallers:
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
-        self._services: dict[bytes, tuple[float, Verified]] = {}
+        self._services = RememberedServices()
 
     async def verify(self, credential: str, *, peer_network: str, want_passport: bool) -> Verified:  # noqa: ARG002
         """What is true of the key now, or was within the last second for a service's own key.
 
         Nobody here reads a passport, so none is signed.
         """
-        digest = hashlib.blake2b(credential.encode(), digest_size=16).digest()
-        now = asyncio.get_running_loop().time()
-        remembered = self._services.get(digest)
-        if remembered is not None and now < remembered[0]:
-            return remembered[1]
+        remembered = self._services.find(credential)
+        if remembered is not None:
+            return remembered
+        asked = asyncio.get_running_loop().time()
         verdict = await self._answers.one(VerifyItem(credential, peer=peer_network))
         verified = Verified(
             str(verdict.state), None if verdict.principal is None else _caller(verdict.principal)
         )
-        if (
-            verdict.state is KeyState.VALID
-            and verdict.principal
-            and verdict.principal.kind is KeyKind.SERVICE
-        ):
-            if len(self._services) >= _REMEMBERED_MAX:
-                self._services.clear()
-            self._services[digest] = (now + _REMEMBERED_SECONDS, verified)
+        self._services.keep(credential, verified, asked)
         return verified
 
 
