@@ -204,9 +204,7 @@ class Database:
 
     def _run(self, engine: Engine, work: Callable[[Transaction], T]) -> tuple[T, list[Callable[[], None]]]:
         for _ in range(_ATTEMPTS):
-            is_ending = (
-                False  # from then on, nobody knows whether a lost connection took the transaction along
-            )
+            is_ending = False  # once it is, nobody knows whether a lost connection took the work along
             try:
                 connection = self._connection(engine)
                 with connection.begin():
@@ -216,13 +214,14 @@ class Database:
                     is_ending = True
                 return result, after
             except DBAPIError as error:
-                if error.connection_invalidated:
+                if is_ending or error.connection_invalidated:
+                    # A connection whose COMMIT has failed is still within its transaction.
                     self._drop_connection()
-                    if not is_ending:
-                        continue
-                elif getattr(error.orig, "sqlstate", None) in _RETRIED_STATES:
+                if error.connection_invalidated and not is_ending:
                     continue
-                elif not isinstance(error, OperationalError | InterfaceError):
+                if getattr(error.orig, "sqlstate", None) in _RETRIED_STATES:
+                    continue
+                if not isinstance(error, OperationalError | InterfaceError):
                     raise _without_values(error) from None
                 break
         raise _unavailable()

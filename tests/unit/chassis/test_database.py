@@ -99,6 +99,26 @@ async def test_readers_cannot_write(database: Database) -> None:
     assert await database.read(buried) == []
 
 
+async def test_a_commit_that_fails_takes_its_own_transaction_back_and_no_other(database: Database) -> None:
+    def make(tx: Transaction) -> None:
+        tx.driver_execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
+        tx.driver_execute(
+            "CREATE TABLE children (id INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)"
+        )
+
+    await database.write(make)
+    try:
+        for _ in range(3):
+            with pytest.raises(IntegrityError):
+                await database.write(lambda tx: tx.driver_execute("INSERT INTO children (id) VALUES (7)"))
+            await database.write(lambda tx: bury(tx, "next"))
+            await database.write(lambda tx: tx.driver_execute("DELETE FROM tombstones"))
+        assert await database.read(lambda tx: tx.driver_execute("SELECT id FROM children").all()) == []
+    finally:
+        await database.write(lambda tx: tx.driver_execute("DROP TABLE children"))
+        await database.write(lambda tx: tx.driver_execute("DROP TABLE parents"))
+
+
 async def test_a_broken_constraint_comes_out_for_the_store_to_translate(database: Database) -> None:
     await database.write(lambda tx: bury(tx, "a"))
     with pytest.raises(IntegrityError):

@@ -195,7 +195,7 @@ class AccessLayer:
         for token in request.passports:
             try:
                 read.append(await self._read(token))
-            except Unauthenticated as error:  # this passport's items are refused, the others go on
+            except PerronError as error:  # this passport's items are refused, the others go on
                 read.append(error)
         return replace(caller, passports=tuple(read))
 
