@@ -41,11 +41,23 @@ class FirstStart:
                 f"PERRON_IDENTITY_PEPPER_FILE: {self._peppers.path}: there is no such file, and the store "
                 "has keys that were digested with what it held"
             )
+        if has_keys:
+            await self._require_peppers()
         credential = "" if has_keys else self._first_credential()
         self._peppers.write()
         self._signing_keys.write()
         if credential:
             await self._write_first_key(credential)
+
+    async def _require_peppers(self) -> None:
+        """Refuses a file that lacks a pepper in use: its keys would be unknown without a word."""
+        known = {pepper.pepper_id for pepper in self._peppers.content}
+        in_use = await self._database.read(lambda tx: Store(tx).peppers_in_use())
+        if lacking := in_use - known:
+            raise SetupError(
+                f"PERRON_IDENTITY_PEPPER_FILE: {self._peppers.path}: keys that work were digested with "
+                f"{', '.join(sorted(lacking))}, which it lacks; restore it, or revoke them first"
+            )
 
     def _first_credential(self) -> str:
         return bootstrap_credential(

@@ -68,6 +68,13 @@ class KeyStore(Mutations):
         """Says whether any key was ever written here."""
         return self.tx.execute(select(api_keys.c.key_id).limit(1)).first() is not None
 
+    def peppers_in_use(self) -> frozenset[str]:
+        """Returns the ids of the peppers that keys which still work were digested with."""
+        working = api_keys.c.revoke_time.is_(None) & (
+            api_keys.c.expire_time.is_(None) | (api_keys.c.expire_time > self.tx.now_us())
+        )
+        return frozenset(self.tx.execute(select(api_keys.c.pepper_id).where(working).distinct()).scalars())
+
     def _change_key(self, key_id: str, **values: Any) -> None:
         self.tx.execute(
             update(api_keys)
