@@ -107,7 +107,8 @@ class Signer:
         claims = passport.claims()
         memo = key.kid.encode() + msgspec.json.encode(claims)
         found = self._signed.get(memo)
-        if found is not None and now_us < found[1]:
+        half_us = LIFETIME_SECONDS * _SECOND_US // 2
+        if found is not None and found[1] - half_us <= now_us < found[1]:  # a clock may be set back
             return found[0]
         issued = now_us // _SECOND_US
         token = jwt.encode(
@@ -124,7 +125,7 @@ class Signer:
             algorithm=_ALGORITHM,
             headers={"kid": key.kid},
         )
-        self._signed[memo] = (token, now_us + LIFETIME_SECONDS * _SECOND_US // 2)
+        self._signed[memo] = (token, now_us + half_us)
         self._signed.move_to_end(memo)
         if len(self._signed) > _REMEMBERED_MAX:
             self._signed.popitem(last=False)
@@ -162,7 +163,8 @@ class Verifier:
         now_us = self._clock.now_us()
         digest = hashlib.blake2b(token.encode(), digest_size=16).digest()
         seen = self._seen.get(digest)
-        if seen is not None and now_us < seen[1]:
+        longest_us = (LIFETIME_SECONDS + _LEEWAY_SECONDS) * _SECOND_US
+        if seen is not None and seen[1] - longest_us <= now_us < seen[1]:  # a clock may be set back
             return seen[0]
         passport, expires_us = self._open(token, now_us)
         self._seen[digest] = (passport, expires_us)

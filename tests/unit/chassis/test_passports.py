@@ -86,6 +86,15 @@ def test_the_same_claims_are_signed_once_until_half_of_their_life(identity: Iden
     assert identity.verifier.verify(later).as_of_us == 3
 
 
+def test_a_clock_that_is_set_back_neither_prolongs_nor_spoils_a_passport(identity: Identity) -> None:
+    early = identity.signer.sign(PASSPORT)
+    identity.verifier.verify(early)
+    identity.clock.advance(timedelta(hours=-1))
+    with pytest.raises(Unauthenticated):
+        identity.verifier.verify(early)
+    assert identity.verifier.verify(identity.signer.sign(PASSPORT)) == PASSPORT
+
+
 @pytest.mark.parametrize(
     "change",
     [
