@@ -24,8 +24,7 @@ from perron.api.quotas.v1.quota_service_pb2 import (
     SettleResponse,
 )
 from perron.api.quotas.v1.quota_service_pb2_grpc import QuotaServiceStub
-from perron.chassis import status
-from perron.chassis.channels import Peer
+from perron.chassis.channels import Peer, outcomes
 from perron.chassis.errors import PerronError, Unauthenticated, Unavailable
 
 Item = TypeVar("Item", ReserveItem, DecideItem)
@@ -86,13 +85,9 @@ class Peers:
 
 async def _ask(peer: Peer, method: Any, request: Any, size: int) -> list[Any]:
     try:
-        response = await peer.call(method, request)
+        return outcomes(await peer.call(method, request))
     except PerronError as error:
         return [error] * size
-    return [
-        result.response if result.HasField("response") else status.from_status(result.error)
-        for result in response.results
-    ]
 
 
 def _placed(asked: Iterable[Asked[Any]]) -> list[str]:

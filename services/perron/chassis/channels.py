@@ -21,7 +21,7 @@ from perron.chassis.interceptors import deadline
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["CHANNEL_OPTIONS", "Coalescer", "Peer"]
+__all__ = ["CHANNEL_OPTIONS", "Coalescer", "Peer", "outcomes"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -143,10 +143,15 @@ class Coalescer(Generic[Item, Result]):
 
     async def _ask(self, items: Sequence[Item]) -> Sequence[Result | PerronError]:
         response = await self._peer.call(self._method, self._merge(items))
-        return [
-            result.response if result.HasField("response") else status.from_status(result.error)
-            for result in response.results
-        ]
+        return outcomes(response)
+
+
+def outcomes(response: Any) -> list[Any]:
+    """The answers in a batch's response, in the order of its items: a message, or a PerronError."""
+    return [
+        result.response if result.HasField("response") else status.from_status(result.error)
+        for result in response.results
+    ]
 
 
 def _channel(target: str, ca_file: str) -> grpc.aio.Channel:
