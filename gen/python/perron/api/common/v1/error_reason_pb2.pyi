@@ -144,6 +144,55 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the key is bound to networks, and the caller came from another one or from nowhere known. Example: a
     key for 10.0.0.0/8 used from 192.0.2.1.
     """
+    ERROR_REASON_MODEL_DELETED: _ErrorReason.ValueType  # 502
+    """agents and finetuning.
+
+    FAILED_PRECONDITION: the fine-tuned model was deleted by its owner; no other model takes its place. Example: an agent over
+    a model that was deleted yesterday.
+    """
+    ERROR_REASON_ENTITLEMENT_MISSING: _ErrorReason.ValueType  # 506
+    """FAILED_PRECONDITION: the plan does not give this; metadata `entitlement` names it. Example: publishing to CHAT on a free
+    plan.
+    """
+    ERROR_REASON_BASE_MODEL_NOT_TRAINABLE: _ErrorReason.ValueType  # 600
+    """finetuning.
+
+    FAILED_PRECONDITION: the operator's list has no such base model, or not for training. Example: a model that is only served.
+    """
+    ERROR_REASON_FILE_NOT_VALID: _ErrorReason.ValueType  # 601
+    """FAILED_PRECONDITION: lines of the file break rules, so its content was discarded. Example: a job over an INVALID file."""
+    ERROR_REASON_JOBS_TOO_MANY: _ErrorReason.ValueType  # 602
+    """RESOURCE_EXHAUSTED: as many jobs are under way as the plan gives; metadata `jobs` says how many. Example: the third job of
+    two.
+    """
+    ERROR_REASON_STORED_BYTES_EXCEEDED: _ErrorReason.ValueType  # 603
+    """RESOURCE_EXHAUSTED: the bytes would be more than the plan lets be stored; metadata `bytes` says how many that is. Example: a
+    2 GiB file where 1 GiB is left.
+    """
+    ERROR_REASON_JOB_NOT_STARTABLE: _ErrorReason.ValueType  # 604
+    """FAILED_PRECONDITION: the job is in no state that StartJob takes on; metadata `state` names it. Example: a cancelled job."""
+    ERROR_REASON_AGENT_NOT_AVAILABLE: _ErrorReason.ValueType  # 605
+    """FAILED_PRECONDITION: a job cannot make an agent in this installation. Example: `agent` where no agents service is served."""
+    ERROR_REASON_LEASE_LOST: _ErrorReason.ValueType  # 606
+    """ABORTED: the lease has ended or passed to another worker; wipe and ask for the next job. Example: a report after a long pause."""
+    ERROR_REASON_WEIGHTS_REFUSED: _ErrorReason.ValueType  # 607
+    """INVALID_ARGUMENT: the weights are not safetensors as they must be; metadata `rule` says why. Example: a renamed pickle."""
+    ERROR_REASON_DIGEST_MISMATCH: _ErrorReason.ValueType  # 608
+    """INVALID_ARGUMENT: the bytes are others than their announced digest says. Example: a file that changed while it was read."""
+    ERROR_REASON_UPLOAD_OFFSET_WRONG: _ErrorReason.ValueType  # 609
+    """FAILED_PRECONDITION: the stream starts elsewhere than what is stored ends; metadata `received_bytes` says where. Example:
+    offset 0 of an upload that came half-way.
+    """
+    ERROR_REASON_UPLOAD_TAKEN_OVER: _ErrorReason.ValueType  # 610
+    """ABORTED: another stream continues this upload. Example: a client that started twice."""
+    ERROR_REASON_MODEL_ARCHIVED: _ErrorReason.ValueType  # 611
+    """FAILED_PRECONDITION: the model is archived; unarchive it first. Example: an inference through an archived model."""
+    ERROR_REASON_DISTRIBUTOR_UNKNOWN: _ErrorReason.ValueType  # 612
+    """PERMISSION_DENIED: the operator's list has no such distributor. Example: a transfer to a name that is not on it."""
+    ERROR_REASON_TRANSFER_ENDED: _ErrorReason.ValueType  # 613
+    """PERMISSION_DENIED: the transfer was revoked, is over, or its model was deleted. Example: revoked in the middle of a download."""
+    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 614
+    """UNAVAILABLE: the storage of files and models cannot be reached or is full. Example: the bucket is gone."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the reason in `google.rpc.ErrorInfo` with domain "perron". The list is closed; clients branch on
@@ -272,4 +321,53 @@ ERROR_REASON_NETWORK_NOT_ALLOWED: ErrorReason.ValueType  # 403
 """PERMISSION_DENIED: the key is bound to networks, and the caller came from another one or from nowhere known. Example: a
 key for 10.0.0.0/8 used from 192.0.2.1.
 """
+ERROR_REASON_MODEL_DELETED: ErrorReason.ValueType  # 502
+"""agents and finetuning.
+
+FAILED_PRECONDITION: the fine-tuned model was deleted by its owner; no other model takes its place. Example: an agent over
+a model that was deleted yesterday.
+"""
+ERROR_REASON_ENTITLEMENT_MISSING: ErrorReason.ValueType  # 506
+"""FAILED_PRECONDITION: the plan does not give this; metadata `entitlement` names it. Example: publishing to CHAT on a free
+plan.
+"""
+ERROR_REASON_BASE_MODEL_NOT_TRAINABLE: ErrorReason.ValueType  # 600
+"""finetuning.
+
+FAILED_PRECONDITION: the operator's list has no such base model, or not for training. Example: a model that is only served.
+"""
+ERROR_REASON_FILE_NOT_VALID: ErrorReason.ValueType  # 601
+"""FAILED_PRECONDITION: lines of the file break rules, so its content was discarded. Example: a job over an INVALID file."""
+ERROR_REASON_JOBS_TOO_MANY: ErrorReason.ValueType  # 602
+"""RESOURCE_EXHAUSTED: as many jobs are under way as the plan gives; metadata `jobs` says how many. Example: the third job of
+two.
+"""
+ERROR_REASON_STORED_BYTES_EXCEEDED: ErrorReason.ValueType  # 603
+"""RESOURCE_EXHAUSTED: the bytes would be more than the plan lets be stored; metadata `bytes` says how many that is. Example: a
+2 GiB file where 1 GiB is left.
+"""
+ERROR_REASON_JOB_NOT_STARTABLE: ErrorReason.ValueType  # 604
+"""FAILED_PRECONDITION: the job is in no state that StartJob takes on; metadata `state` names it. Example: a cancelled job."""
+ERROR_REASON_AGENT_NOT_AVAILABLE: ErrorReason.ValueType  # 605
+"""FAILED_PRECONDITION: a job cannot make an agent in this installation. Example: `agent` where no agents service is served."""
+ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 606
+"""ABORTED: the lease has ended or passed to another worker; wipe and ask for the next job. Example: a report after a long pause."""
+ERROR_REASON_WEIGHTS_REFUSED: ErrorReason.ValueType  # 607
+"""INVALID_ARGUMENT: the weights are not safetensors as they must be; metadata `rule` says why. Example: a renamed pickle."""
+ERROR_REASON_DIGEST_MISMATCH: ErrorReason.ValueType  # 608
+"""INVALID_ARGUMENT: the bytes are others than their announced digest says. Example: a file that changed while it was read."""
+ERROR_REASON_UPLOAD_OFFSET_WRONG: ErrorReason.ValueType  # 609
+"""FAILED_PRECONDITION: the stream starts elsewhere than what is stored ends; metadata `received_bytes` says where. Example:
+offset 0 of an upload that came half-way.
+"""
+ERROR_REASON_UPLOAD_TAKEN_OVER: ErrorReason.ValueType  # 610
+"""ABORTED: another stream continues this upload. Example: a client that started twice."""
+ERROR_REASON_MODEL_ARCHIVED: ErrorReason.ValueType  # 611
+"""FAILED_PRECONDITION: the model is archived; unarchive it first. Example: an inference through an archived model."""
+ERROR_REASON_DISTRIBUTOR_UNKNOWN: ErrorReason.ValueType  # 612
+"""PERMISSION_DENIED: the operator's list has no such distributor. Example: a transfer to a name that is not on it."""
+ERROR_REASON_TRANSFER_ENDED: ErrorReason.ValueType  # 613
+"""PERMISSION_DENIED: the transfer was revoked, is over, or its model was deleted. Example: revoked in the middle of a download."""
+ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 614
+"""UNAVAILABLE: the storage of files and models cannot be reached or is full. Example: the bucket is gone."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -134,6 +134,10 @@ class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType
     """Reads decisions, records, directives and audit entries."""
     SCOPE_DATA_WRITE: _Scope.ValueType  # 9
     """Changes directives and erases data."""
+    SCOPE_FINE_TUNING_READ: _Scope.ValueType  # 12
+    """Reads files, jobs and models of fine-tuning."""
+    SCOPE_FINE_TUNING_WRITE: _Scope.ValueType  # 13
+    """Uploads files, runs jobs, changes and deletes models of fine-tuning."""
 
 class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
     """What an API key may be used for. A key carries a set of scopes, never wider than its minter's."""
@@ -158,6 +162,10 @@ SCOPE_DATA_READ: Scope.ValueType  # 8
 """Reads decisions, records, directives and audit entries."""
 SCOPE_DATA_WRITE: Scope.ValueType  # 9
 """Changes directives and erases data."""
+SCOPE_FINE_TUNING_READ: Scope.ValueType  # 12
+"""Reads files, jobs and models of fine-tuning."""
+SCOPE_FINE_TUNING_WRITE: Scope.ValueType  # 13
+"""Uploads files, runs jobs, changes and deletes models of fine-tuning."""
 Global___Scope: _TypeAlias = Scope  # noqa: Y015
 
 class _Channel:
