@@ -188,7 +188,7 @@ class LineError(_message.Message):
         RULE_UNSPECIFIED: LineError._Rule.ValueType  # 0
         """Not stated."""
         RULE_FILE_EMPTY: LineError._Rule.ValueType  # 1
-        """The file holds no example."""
+        """The file holds no line."""
         RULE_NOT_UTF8: LineError._Rule.ValueType  # 2
         """The bytes are not UTF-8."""
         RULE_LINE_TOO_LONG: LineError._Rule.ValueType  # 3
@@ -216,7 +216,7 @@ class LineError(_message.Message):
         RULE_CONTENT_MISSING: LineError._Rule.ValueType  # 14
         """A message's content is missing or no text."""
         RULE_NOTHING_TO_TRAIN: LineError._Rule.ValueType  # 15
-        """No message is the assistant's, so there is nothing to train on."""
+        """Every message of the assistant has weight 0, so there is nothing to train on."""
         RULE_TOOL_CALL_INVALID: LineError._Rule.ValueType  # 16
         """A tool call is malformed."""
         RULE_TOOL_CALL_UNPAIRED: LineError._Rule.ValueType  # 17
@@ -225,6 +225,14 @@ class LineError(_message.Message):
         """`tools` is malformed."""
         RULE_WEIGHT_INVALID: LineError._Rule.ValueType  # 19
         """A weight is no number from 0 to 1, or stands at another role than assistant."""
+        RULE_BYTE_ORDER_MARK: LineError._Rule.ValueType  # 20
+        """The file begins with a byte order mark."""
+        RULE_LINE_BLANK: LineError._Rule.ValueType  # 21
+        """The line is empty."""
+        RULE_CONTROL_CHARACTER: LineError._Rule.ValueType  # 22
+        """A text holds a control character that is not escaped."""
+        RULE_TOO_MANY_VALUES: LineError._Rule.ValueType  # 23
+        """A line that breaks rules holds more than 100,000 values; it is not looked into any further."""
 
     class Rule(_Rule, metaclass=_RuleEnumTypeWrapper):
         """The rules of a training file."""
@@ -232,7 +240,7 @@ class LineError(_message.Message):
     RULE_UNSPECIFIED: LineError.Rule.ValueType  # 0
     """Not stated."""
     RULE_FILE_EMPTY: LineError.Rule.ValueType  # 1
-    """The file holds no example."""
+    """The file holds no line."""
     RULE_NOT_UTF8: LineError.Rule.ValueType  # 2
     """The bytes are not UTF-8."""
     RULE_LINE_TOO_LONG: LineError.Rule.ValueType  # 3
@@ -260,7 +268,7 @@ class LineError(_message.Message):
     RULE_CONTENT_MISSING: LineError.Rule.ValueType  # 14
     """A message's content is missing or no text."""
     RULE_NOTHING_TO_TRAIN: LineError.Rule.ValueType  # 15
-    """No message is the assistant's, so there is nothing to train on."""
+    """Every message of the assistant has weight 0, so there is nothing to train on."""
     RULE_TOOL_CALL_INVALID: LineError.Rule.ValueType  # 16
     """A tool call is malformed."""
     RULE_TOOL_CALL_UNPAIRED: LineError.Rule.ValueType  # 17
@@ -269,6 +277,14 @@ class LineError(_message.Message):
     """`tools` is malformed."""
     RULE_WEIGHT_INVALID: LineError.Rule.ValueType  # 19
     """A weight is no number from 0 to 1, or stands at another role than assistant."""
+    RULE_BYTE_ORDER_MARK: LineError.Rule.ValueType  # 20
+    """The file begins with a byte order mark."""
+    RULE_LINE_BLANK: LineError.Rule.ValueType  # 21
+    """The line is empty."""
+    RULE_CONTROL_CHARACTER: LineError.Rule.ValueType  # 22
+    """A text holds a control character that is not escaped."""
+    RULE_TOO_MANY_VALUES: LineError.Rule.ValueType  # 23
+    """A line that breaks rules holds more than 100,000 values; it is not looked into any further."""
 
     LINE_FIELD_NUMBER: _builtins.int
     COLUMN_FIELD_NUMBER: _builtins.int
@@ -276,7 +292,7 @@ class LineError(_message.Message):
     line: _builtins.int
     """Line of the file, from 1; lines end at \\n alone."""
     column: _builtins.int
-    """Byte within the line, from 1; 0 where the rule concerns the whole line."""
+    """Byte within the line, from 1: where the value that breaks the rule begins."""
     rule: Global___LineError.Rule.ValueType
     """The rule that is broken."""
     def __init__(
