@@ -1,0 +1,40 @@
+"""What the environment says about finetuning."""
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from perron.chassis.settings import ServiceSettings
+
+_HERE: Final = Path(__file__).parent
+
+
+class Settings(ServiceSettings):
+    """The settings of finetuning, each `PERRON_FINETUNING_<NAME>` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="PERRON_FINETUNING_")
+
+    governance_target: str = Field(
+        "127.0.0.1:7403", description="Where governance listens, as host:port or a gRPC target."
+    )
+    models_file: Path = Field(
+        _HERE / "models.yaml",
+        description="The base models, which of them may be trained, and what that costs. "
+        "Default: the file that comes with Perron.",
+    )
+    distributors_file: Path = Field(
+        _HERE / "distributors.yaml",
+        description="The distributors that a model may be transferred to without a consent of its own. "
+        "Default: the file that comes with Perron, which names none.",
+    )
+    lease_seconds: float = Field(
+        30.0,
+        ge=0.1,
+        le=3600,
+        description="How long a worker's lease lasts after each of its reports, from 0.1 to 3600 seconds.",
+    )
+    lease_attempts_max: int = Field(
+        5, ge=1, le=100, description="To how many workers a job is given before it fails, from 1 to 100."
+    )
