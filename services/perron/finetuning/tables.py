@@ -203,15 +203,40 @@ blobs: Final = Table(
     Column("organization_id", Text, nullable=False),
     Column("workspace_id", Text, nullable=False),
     Column("kind", Text, nullable=False),
+    Column("owner_id", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", Text, nullable=False),
+    Column("runs", Text, nullable=False),
     Column("key_id", Text, nullable=False),
     Column("wrapped_key", LargeBinary, nullable=False),
     Column("create_time", BigInteger, nullable=False),
-    Index("blobs_by_organization", "organization_id"),
+    Index("blobs_by_organization", "organization_id", "state"),
     Index("blobs_by_state", "state", "id"),
+    Index("blobs_by_key", "key_id", "state"),
 )
+"""`runs` says which writer wrote which parts; `wrapped_key` is empty from the promise to erase on."""
+
+workspace_keys: Final = Table(
+    "workspace_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("organization_id", Text, nullable=False),
+    Column("workspace_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Index(
+        "workspace_keys_one_open",
+        "workspace_id",
+        unique=True,
+        sqlite_where=text("state = 'OPEN'"),
+        postgresql_where=text("state = 'OPEN'"),
+    ),
+    Index("workspace_keys_by_state", "state", "id"),
+)
+"""OPEN wraps new data keys; RETIRING loses its last ones to the next; DROPPING leaves the vault; DROPPED stays,
+as the vault's drop list; LOST is missing in the vault.
+"""
 
 files: Final = Table(
     "files",
@@ -237,9 +262,13 @@ files: Final = Table(
     Column("member_id", Text, nullable=False),
     Column("attest_time", BigInteger, nullable=False),
     Column("decision_id", Text, nullable=False),
+    Column("subscription_id", Text, nullable=False),
+    Column("subscription_end_time", BigInteger, nullable=False),
+    Column("job_bound_time", BigInteger, nullable=False),
     Column("expire_time", BigInteger, nullable=False),
     Column("create_time", BigInteger, nullable=False),
     Index("files_by_workspace", "workspace_id", "id"),
+    Index("files_by_organization", "organization_id"),
     Index(
         "files_to_expire",
         "expire_time",
@@ -261,7 +290,10 @@ uploads: Final = Table(
     Column("sha256", Text, nullable=False),
     Column("received_bytes", BigInteger, nullable=False),
     Column("file_id", Text, nullable=False),
+    Column("stream", BigInteger, nullable=False),
     Column("decision_id", Text, nullable=False),
+    Column("subscription_id", Text, nullable=False),
+    Column("job_bound_time", BigInteger, nullable=False),
     Column("create_time", BigInteger, nullable=False),
     Column("expire_time", BigInteger, nullable=False),
     Index("uploads_by_organization", "organization_id"),

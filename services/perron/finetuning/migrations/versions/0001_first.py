@@ -178,15 +178,35 @@ def _create_files() -> None:
         sa.Column("organization_id", sa.Text, nullable=False),
         sa.Column("workspace_id", sa.Text, nullable=False),
         sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("owner_id", sa.Text, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("bytes", sa.BigInteger, nullable=False),
         sa.Column("sha256", sa.Text, nullable=False),
+        sa.Column("runs", sa.Text, nullable=False),
         sa.Column("key_id", sa.Text, nullable=False),
         sa.Column("wrapped_key", sa.LargeBinary, nullable=False),
         sa.Column("create_time", sa.BigInteger, nullable=False),
     )
-    op.create_index("blobs_by_organization", "blobs", ["organization_id"])
+    op.create_index("blobs_by_organization", "blobs", ["organization_id", "state"])
     op.create_index("blobs_by_state", "blobs", ["state", "id"])
+    op.create_index("blobs_by_key", "blobs", ["key_id", "state"])
+    op.create_table(
+        "workspace_keys",
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("organization_id", sa.Text, nullable=False),
+        sa.Column("workspace_id", sa.Text, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("create_time", sa.BigInteger, nullable=False),
+    )
+    op.create_index(
+        "workspace_keys_one_open",
+        "workspace_keys",
+        ["workspace_id"],
+        unique=True,
+        sqlite_where=sa.text("state = 'OPEN'"),
+        postgresql_where=sa.text("state = 'OPEN'"),
+    )
+    op.create_index("workspace_keys_by_state", "workspace_keys", ["state", "id"])
     op.create_table(
         "files",
         sa.Column("id", sa.Text, primary_key=True),
@@ -210,10 +230,14 @@ def _create_files() -> None:
         sa.Column("member_id", sa.Text, nullable=False),
         sa.Column("attest_time", sa.BigInteger, nullable=False),
         sa.Column("decision_id", sa.Text, nullable=False),
+        sa.Column("subscription_id", sa.Text, nullable=False),
+        sa.Column("subscription_end_time", sa.BigInteger, nullable=False),
+        sa.Column("job_bound_time", sa.BigInteger, nullable=False),
         sa.Column("expire_time", sa.BigInteger, nullable=False),
         sa.Column("create_time", sa.BigInteger, nullable=False),
     )
     op.create_index("files_by_workspace", "files", ["workspace_id", "id"])
+    op.create_index("files_by_organization", "files", ["organization_id"])
     op.create_index(
         "files_to_expire",
         "files",
@@ -233,7 +257,10 @@ def _create_files() -> None:
         sa.Column("sha256", sa.Text, nullable=False),
         sa.Column("received_bytes", sa.BigInteger, nullable=False),
         sa.Column("file_id", sa.Text, nullable=False),
+        sa.Column("stream", sa.BigInteger, nullable=False),
         sa.Column("decision_id", sa.Text, nullable=False),
+        sa.Column("subscription_id", sa.Text, nullable=False),
+        sa.Column("job_bound_time", sa.BigInteger, nullable=False),
         sa.Column("create_time", sa.BigInteger, nullable=False),
         sa.Column("expire_time", sa.BigInteger, nullable=False),
     )
