@@ -33,49 +33,16 @@ def secret_field(default: str = "", *, description: str) -> Any:
     return Field(default, description=description, repr=False, json_schema_extra={"file_variant": True})
 
 
-class ServiceSettings(BaseSettings):
-    """The settings that every service has."""
+class ProcessSettings(BaseSettings):
+    """The settings of any process that calls services, and how settings are read."""
 
     model_config = SettingsConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True, populate_by_name=True
     )
 
-    listen_address: str = Field(
-        "127.0.0.1:0",
-        description="Where the service listens, as host:port; port 0 takes a free one. "
-        "Another address than this machine's own needs TLS files, or PERRON_PLAINTEXT=behind-mesh.",
-    )
-    database_url: str = secret_field(
-        description="Where the store is: sqlite:///path or postgresql://user:password@host/name. "
-        "Default: SQLite in var/, named for the service.",
-    )
-    key_file: str = Field(
-        "", description="File that holds the service's own key, which it presents to others."
-    )
-    identity_target: str = Field(
-        "127.0.0.1:7401", description="Where identity listens, as host:port or a gRPC target."
-    )
-    tls_certificate_file: str = Field(
-        "", description="The server's certificate chain, PEM. Default: plaintext."
-    )
-    tls_key_file: str = Field("", description="The private key of the certificate, PEM.")
-    tls_client_ca_file: str = Field(
-        "", description="Authorities whose client certificates are demanded, PEM. Default: none is demanded."
-    )
+    key_file: str = Field("", description="File that holds its own key, which it presents to others.")
     peer_ca_file: str = Field(
         "", description="Authorities by which other services are verified, PEM. Default: peers are plaintext."
-    )
-    plaintext: str = Field(
-        "",
-        validation_alias="PERRON_PLAINTEXT",
-        pattern="^(behind-mesh)?$",
-        description="behind-mesh: listen on any address without TLS, as a mesh encrypts. Default: refuse.",
-    )
-    trace_file: str = Field(
-        "", description="File that spans go to where no OTLP endpoint is set. Default: spans are not kept."
-    )
-    trace_ratio: float = Field(
-        0.01, ge=0, le=1, description="Share of the traces that begin here which are sampled, from 0 to 1."
     )
     log_level: str = Field(
         "INFO",
@@ -141,7 +108,7 @@ class ServiceSettings(BaseSettings):
         given: dict[str, Any] = {}
         for name, value in environ.items():
             field = name.removeprefix(prefix).lower() if name.isupper() else ""
-            if name == "PERRON_PLAINTEXT":
+            if name == "PERRON_PLAINTEXT" and "plaintext" in cls.model_fields:
                 given["plaintext"] = value
             elif not name.startswith(prefix):
                 continue
@@ -179,6 +146,42 @@ class ServiceSettings(BaseSettings):
             if field in {"plaintext", "PERRON_PLAINTEXT"}
             else cls._prefix() + field.upper()
         )
+
+
+class ServiceSettings(ProcessSettings):
+    """The settings that every service has."""
+
+    listen_address: str = Field(
+        "127.0.0.1:0",
+        description="Where the service listens, as host:port; port 0 takes a free one. "
+        "Another address than this machine's own needs TLS files, or PERRON_PLAINTEXT=behind-mesh.",
+    )
+    database_url: str = secret_field(
+        description="Where the store is: sqlite:///path or postgresql://user:password@host/name. "
+        "Default: SQLite in var/, named for the service.",
+    )
+    identity_target: str = Field(
+        "127.0.0.1:7401", description="Where identity listens, as host:port or a gRPC target."
+    )
+    tls_certificate_file: str = Field(
+        "", description="The server's certificate chain, PEM. Default: plaintext."
+    )
+    tls_key_file: str = Field("", description="The private key of the certificate, PEM.")
+    tls_client_ca_file: str = Field(
+        "", description="Authorities whose client certificates are demanded, PEM. Default: none is demanded."
+    )
+    plaintext: str = Field(
+        "",
+        validation_alias="PERRON_PLAINTEXT",
+        pattern="^(behind-mesh)?$",
+        description="behind-mesh: listen on any address without TLS, as a mesh encrypts. Default: refuse.",
+    )
+    trace_file: str = Field(
+        "", description="File that spans go to where no OTLP endpoint is set. Default: spans are not kept."
+    )
+    trace_ratio: float = Field(
+        0.01, ge=0, le=1, description="Share of the traces that begin here which are sampled, from 0 to 1."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from perron.chassis.settings import ServiceSettings
+from perron.chassis.settings import ProcessSettings, ServiceSettings
 from perron.cli.listening import SERVICES
 
 REASONS = Path("protos/perron/api/common/v1/error_reason.proto")
@@ -43,9 +43,9 @@ def settings_page() -> str:
     """The page of settings: those that all services have, then each service's own."""
     sections = [_SETTINGS_HEAD, "\n## Every service\n", "`<SERVICE>` is its name in capitals.\n", _TABLE_HEAD]
     sections += [_setting("PERRON_<SERVICE>_", *field) for field in _fields(ServiceSettings)]
-    common = set(ServiceSettings.model_fields)
-    for service in SERVICES:
+    for service in (*SERVICES, "trainer"):
         settings = importlib.import_module(f"perron.{service}.settings").Settings
+        common = set(ServiceSettings.model_fields) if issubclass(settings, ServiceSettings) else set()
         own = [field for field in _fields(settings) if field[0] not in common]
         sections += [f"\n## {service}\n", _TABLE_HEAD if own else "None of its own.\n"]
         sections += [_setting(f"PERRON_{service.upper()}_", *field) for field in own]
@@ -86,7 +86,7 @@ def main() -> None:
 _TABLE_HEAD = "| setting | default | |\n|---|---|---|"
 
 
-def _fields(settings: type[ServiceSettings]) -> list[tuple[str, FieldInfo]]:
+def _fields(settings: type[ProcessSettings]) -> list[tuple[str, FieldInfo]]:
     return [(name, field) for name, field in settings.model_fields.items() if name != "plaintext"]
 
 

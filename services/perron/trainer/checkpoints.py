@@ -14,10 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from perron.trainer.model import Reason, TrainingFailedError
+from perron.trainer.model import STATE, Reason, TrainingFailedError
 from perron.trainer.networks import Network
 
-STATE: Final = "state.safetensors"
 _STANDING: Final = "standing"
 _MOMENTS: Final = ("exp_avg", "exp_avg_sq")
 

@@ -78,6 +78,7 @@ def train(task: Task, network_access: str, report: Callable[[Event], None]) -> N
             network=network_access,
             steps=len(steps),
             steps_done=run.standing.step,
+            tokens_done=run.standing.tokens,
             examples=len(training.kept),
             examples_skipped=training.skipped,
             examples_cut=training.cut,

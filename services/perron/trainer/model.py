@@ -24,7 +24,6 @@ class Reason(StrEnum):
     """Why a job cannot be trained. None of them quotes what the files hold."""
 
     BASE_MODEL_MISSING = "BASE_MODEL_MISSING"
-    BASE_MODEL_UNSAFE = "BASE_MODEL_UNSAFE"
     CHAT_TEMPLATE_UNFIT = "CHAT_TEMPLATE_UNFIT"
     NOTHING_TO_LEARN = "NOTHING_TO_LEARN"
     TARGET_MODULES_UNKNOWN = "TARGET_MODULES_UNKNOWN"
@@ -111,6 +110,7 @@ class Started(msgspec.Struct, frozen=True, tag=True):
     network: str
     steps: int
     steps_done: int
+    tokens_done: int
     examples: int
     examples_skipped: int
     examples_cut: int
@@ -141,18 +141,16 @@ class Evaluated(msgspec.Struct, frozen=True, tag=True):
 
 
 class Saved(msgspec.Struct, frozen=True, tag=True):
-    """A checkpoint lies whole in `folder`; it is the reader's from now on, to send and to remove."""
+    """A checkpoint lies whole in `checkpoint_folder`; it is the reader's from now on, to send and remove."""
 
     step: int
-    folder: str
 
 
 class Finished(msgspec.Struct, frozen=True, tag=True):
-    """The weights lie whole in `folder`."""
+    """The weights lie whole in MODEL_FOLDER."""
 
     step: int
     tokens: int
-    folder: str
     stopped_early: bool
 
 
@@ -162,6 +160,18 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     reason: Reason
     message: str
     frames: tuple[str, ...] = ()
+
+
+MODEL_FOLDER = "model"
+"""Where in the output folder a child leaves what it made."""
+
+STATE = "state.safetensors"
+"""The file of a checkpoint that a run goes on from."""
+
+
+def checkpoint_folder(step: int) -> str:
+    """Returns where in the output folder a child leaves the checkpoint of a step."""
+    return f"checkpoint-{step}"
 
 
 Event = Started | Stepped | Evaluated | Saved | Finished | Failed

@@ -26,6 +26,7 @@ from torch.nn.functional import cross_entropy
 from perron.trainer import checkpoints, schedule
 from perron.trainer.chats import Example
 from perron.trainer.model import (
+    MODEL_FOLDER,
     Evaluated,
     Event,
     Finished,
@@ -34,6 +35,7 @@ from perron.trainer.model import (
     Saved,
     Stepped,
     TrainingFailedError,
+    checkpoint_folder,
 )
 from perron.trainer.networks import Network
 from perron.trainer.plan import Batch, Step, batches
@@ -112,15 +114,14 @@ class Training:
                 stopped = self._is_enough()
             if self._due(self._asked.checkpoint_steps, step) and not (last or stopped):
                 self._save()
-        folder = self._output / "model"
-        self._network.save(folder)
-        return Finished(self.standing.step, self.standing.tokens, str(folder), stopped)
+        self._network.save(self._output / MODEL_FOLDER)
+        return Finished(self.standing.step, self.standing.tokens, stopped)
 
     def _save(self) -> None:
-        folder = self._output / f"checkpoint-{self.standing.step}"
+        folder = self._output / checkpoint_folder(self.standing.step)
         self._network.save(folder)
         checkpoints.save(folder, self._network, self._optimizer, self.standing)
-        self._report(Saved(self.standing.step, str(folder)))
+        self._report(Saved(self.standing.step))
 
     def _learn(self, step: Step) -> None:
         """Updates the weights once."""
