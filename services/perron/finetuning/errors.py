@@ -62,6 +62,25 @@ def file_not_valid() -> FailedPrecondition:
     return FailedPrecondition("FILE_NOT_VALID", "Lines of the file broke rules, and its content is gone.")
 
 
+def upload_offset_wrong(received_bytes: int) -> FailedPrecondition:
+    """Builds the refusal of a stream that does not go on where what is stored ends."""
+    return FailedPrecondition(
+        "UPLOAD_OFFSET_WRONG",
+        f"{received_bytes} bytes are stored: go on from there.",
+        metadata={"received_bytes": str(received_bytes)},
+    )
+
+
+def upload_taken_over() -> Aborted:
+    """Builds the refusal of a stream whose upload another stream goes on with."""
+    return Aborted("UPLOAD_TAKEN_OVER", "Another stream goes on with this upload.")
+
+
+def digest_mismatch() -> InvalidArgument:
+    """Builds the refusal of bytes that are not the ones announced."""
+    return InvalidArgument("DIGEST_MISMATCH", "The bytes are not those of the announced SHA-256.")
+
+
 def job_not_startable(state: str) -> FailedPrecondition:
     """Builds the refusal to start a job that does not wait for it."""
     return FailedPrecondition(

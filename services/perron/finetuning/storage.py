@@ -119,7 +119,7 @@ class Storage:
         folder = Path(parts.path).absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
-        return LocalStore(folder)
+        return LocalStore(folder, automatic_cleanup=True)
 
     async def _ask(self, question: Awaitable[T]) -> T:
         try:
