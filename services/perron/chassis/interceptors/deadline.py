@@ -39,8 +39,8 @@ def remaining_seconds(default: float) -> float:
 
 
 def wrap(method: Method, behaviour: Behaviour) -> Behaviour:
-    """Bound a unary answer by the deadline. Streams are bounded by the server's idle time-out instead."""
-    if method.response_streams:
+    """Bound a unary answer by the deadline. Streams, either way, are bounded by how they move instead."""
+    if method.response_streams or method.request_streams:
         return behaviour
 
     async def within(request: Any, context: Context) -> Any:
