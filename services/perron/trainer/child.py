@@ -55,10 +55,9 @@ def train(task: Task, network_access: str, report: Callable[[Event], None]) -> N
     from perron.trainer.training import Training
 
     torch.use_deterministic_algorithms(True, warn_only=True)
-    if task.threads:
-        torch.set_num_threads(task.threads)
     tokenizer = networks.tokenizer_of(task.base_folder)
     network = networks.Network(task.base_folder, task.base_name, task.hyperparameters, _device(task.device))
+    torch.set_num_threads(task.threads or (1 if network.is_tiny else os.cpu_count() or 1))
     length_max = min(task.hyperparameters.length_max or network.length_max, network.length_max)
     asked = dataclasses.replace(task.hyperparameters, length_max=length_max)
     training = chats.read(task.training_files, tokenizer, asked.length_max)

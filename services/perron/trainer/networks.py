@@ -64,6 +64,11 @@ class Network:
         self.module.to(device)
 
     @property
+    def is_tiny(self) -> bool:
+        """Whether the base is one to try things with: a few million weights at most."""
+        return self.parameters <= _TINY_PARAMETERS_MAX
+
+    @property
     def precision(self) -> str:
         """How the arithmetic is done: bf16 or fp32."""
         return "bf16" if self._autocast else "fp32"
@@ -107,7 +112,6 @@ class Network:
         (folder / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
 
     def _adapted(self, base: Any, lora: Lora) -> Any:
-        small = self.parameters <= _TINY_PARAMETERS_MAX
         try:
             return get_peft_model(
                 base,
@@ -117,7 +121,7 @@ class Network:
                     lora_alpha=lora.alpha,
                     lora_dropout=lora.dropout,
                     target_modules=list(lora.target_modules) or _ALL_LINEAR,
-                    modules_to_save=_ends(base) if small else None,
+                    modules_to_save=_ends(base) if self.is_tiny else None,
                 ),
             )
         except ValueError:

@@ -50,7 +50,7 @@ class Settings(ProcessSettings):
         ge=0,
         le=1024,
         description="Processor threads of a training; another number gives weights that differ in the last "
-        "bits. Default: as many as the processor has cores.",
+        "bits. Default: all processors; one for a tiny base, which more would only slow down.",
     )
 
     def worker_name(self) -> str:

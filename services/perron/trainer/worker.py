@@ -152,11 +152,7 @@ class Worker:
                 await held.fail(reason, retriable=retriable, description=made.message[:_DESCRIPTION_MAX])
             case _:
                 telemetry.defect(made, "worker")
-                failed, why = (
-                    job_pb2.JobFailure.REASON_TRAINER_FAILED,
-                    "the trainer has a defect; see its log",
-                )
-                await held.fail(failed, retriable=True, description=why)
+                await held.fail(_DEFECT, retriable=True, description="the trainer has a defect; see its log")
 
     async def _train(self, held: HeldLease, lease: pb2.Lease) -> Made:
         """Starts the child, brings it the inputs, and passes on what it says and writes."""

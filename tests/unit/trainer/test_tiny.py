@@ -1,0 +1,36 @@
+"""The base model for laptops: small, of Mistral's architecture, and the same bytes wherever it is made."""
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig, AutoTokenizer
+
+from perron.trainer import bases, tiny
+from tests.unit.trainer.chats_of_tests import digest
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+def test_it_is_made_the_same_twice(base: Path, tmp_path: Path) -> None:
+    parameters = tiny.make(tmp_path)
+
+    assert 100_000 < parameters < 900_000
+    assert {path.name: digest(path) for path in tmp_path.iterdir()} == {
+        path.name: digest(path) for path in base.iterdir()
+    }
+
+
+def test_it_is_a_mistral_of_safetensors_without_code(base: Path) -> None:
+    bases.examine(base)
+
+    assert AutoConfig.from_pretrained(base).architectures == ["MistralForCausalLM"]
+    assert not list(base.glob("*.bin"))
+
+
+@pytest.mark.parametrize("text", ["plain", "ünïcödé 😀", "\x00\x7f\u2028", "  spaces "])
+def test_its_tokenizer_loses_no_byte(text: str, base: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    assert len(tokens) == len(text.encode())
+    assert tokenizer.decode(tokens) == text
