@@ -36,8 +36,9 @@ class Scratch:
     def take(self) -> Path:
         """Makes the folder of a job, empty, for its owner alone."""
         self.wipe()
+        self.job.mkdir(mode=0o700)
         for name in ("inputs", "resume", "output"):
-            (self.job / name).mkdir(parents=True, mode=0o700)
+            (self.job / name).mkdir()
         return self.job
 
     def wipe(self) -> None:
