@@ -99,19 +99,27 @@ class ModelStore(Mutations):
             found[row.id] = found[row.name] = tuple(row)
         return found
 
-    def lock_models_of_tenant(self, organization_id: str, workspace_id: str, count: int) -> list[Model]:
+    def lock_models_of_tenant(self, organization_id: str, workspace_id: str) -> list[Model]:
         """Returns models of a workspace (empty: of the organization) that are not deleted, locked."""
         query = select(_MODELS).where(
             _MODELS.c.organization_id == organization_id, _MODELS.c.state != ModelState.DELETED.value
         )
         if workspace_id:
             query = query.where(_MODELS.c.workspace_id == workspace_id)
-        return self._models_where(query.order_by(_MODELS.c.id).limit(count).with_for_update())
+        return self._models_where(query.order_by(_MODELS.c.id).with_for_update())
 
-    def unerased(self, after: str, count: int) -> list[Model]:
-        """Returns deleted models whose erasure has not come to its end, in the order of their ids."""
-        query = select(_MODELS).where(_MODELS.c.erasure.in_(_UNERASED), _MODELS.c.id > after)
-        return self._models_where(query.order_by(_MODELS.c.id).limit(count))
+    def unerased(self, count: int) -> list[Model]:
+        """Returns deleted models whose erasure may have come further, the longest waiting first."""
+        left = select(tables.blobs.c.id).where(
+            tables.blobs.c.owner_id == _MODELS.c.id, tables.blobs.c.state != "ERASED"
+        )
+        live = select(_HOLDINGS.c.id).where(
+            _HOLDINGS.c.model_id == _MODELS.c.id,
+            _HOLDINGS.c.release_time == 0,
+            _HOLDINGS.c.expire_time > self.tx.now_us(),
+        )
+        query = select(_MODELS).where(_MODELS.c.erasure.in_(_UNERASED), ~left.exists(), ~live.exists())
+        return self._models_where(query.order_by(_MODELS.c.erasure_time).limit(count))
 
     def add_artifact(self, artifact: Artifact) -> None:
         """Writes an artifact that nothing has claimed yet."""
@@ -138,9 +146,10 @@ class ModelStore(Mutations):
 
     def claim_artifacts(self, model_id: str, blob_ids: Collection[str]) -> None:
         """Gives artifacts to a model."""
-        self.tx.execute(
-            update(_ARTIFACTS).where(_ARTIFACTS.c.blob_id.in_(list(blob_ids))).values(model_id=model_id)
-        )
+        named = list(blob_ids)
+        self.tx.execute(update(_ARTIFACTS).where(_ARTIFACTS.c.blob_id.in_(named)).values(model_id=model_id))
+        blobs = tables.blobs
+        self.tx.execute(update(blobs).where(blobs.c.id.in_(named)).values(owner_id=model_id))
 
     def training_states(self, job_id: str) -> list[str]:
         """Returns the blobs of what the checkpoints of a job need to go on."""

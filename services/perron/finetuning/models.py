@@ -5,7 +5,7 @@ the bytes is a second question with an answer of its own: erased, deferred by a 
 storage, or somebody who holds a copy, has not followed yet.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from perron.chassis.errors import PerronError
 from perron.chassis.ids import IdSource
 from perron.chassis.interceptors.access import Call, Caller, CallerKind
 from perron.finetuning import errors
+from perron.finetuning.file_model import BlobState
 from perron.finetuning.model import (
     Artifact,
     ErasureState,
@@ -25,7 +26,7 @@ from perron.finetuning.model import (
 )
 from perron.finetuning.store import Store
 
-DELETED_AT_ONCE: Final = 200
+_FOLLOWED_AT_ONCE: Final = 200
 _SHORT_ID: Final = 10
 _ERASING: Final = Call(
     Caller(CallerKind.SERVICE, name="finetuning"), "perron.api.finetuning.v1.ModelService/DeleteModel"
@@ -129,49 +130,59 @@ class Models:
         if store.once(call, model_id) is not None:
             return store.model(workspace_id, model_id)
         model = store.lock_model(workspace_id, model_id)
-        if model.state is ModelState.DELETED:
-            return model
-        store.audit(call, model_id, model.organization_id)
-        self._end_use(store, model)
-        self.erase(store, store.model(workspace_id, model_id), held=held)
+        if model.state is not ModelState.DELETED:
+            store.audit(call, model_id, model.organization_id)
+            _end_use(store, model, held=held)
         return store.model(workspace_id, model_id)
 
-    def workspace_gone(self, store: Store, organization_id: str, workspace_id: str) -> bool:
-        """Ends the use of a workspace's models (empty: of the organization); says whether there are more."""
-        models = store.lock_models_of_tenant(organization_id, workspace_id, DELETED_AT_ONCE)
-        for model in models:
-            self._end_use(store, model)
-        return len(models) == DELETED_AT_ONCE
+    def workspace_gone(self, store: Store, organization_id: str, workspace_id: str) -> None:
+        """Ends the use of every model of a workspace (empty: of the organization).
 
-    def erase(self, store: Store, model: Model, *, held: bool) -> None:
-        """Goes as far with the erasure of a deleted model as can be gone now.
-
-        The keys to its bytes are dropped first, unless a hold keeps them. It is erased when storage has let
-        go of every copy and nobody holds one any more.
+        Their bytes count as held until governance, asked by those who erase, says that they are not.
         """
-        blob_ids = [artifact.blob_id for artifact in model.artifacts]
-        erasure = ErasureState.DEFERRED
-        if not held:
-            store.drop_blobs(blob_ids)
-            left = model.holdings or store.are_blobs_left(blob_ids)
-            erasure = ErasureState.PENDING if left else ErasureState.ERASED
-        if erasure is model.erasure:
-            return
-        store.save_model(replace(model, erasure=erasure, erasure_us=store.now_us()))
-        if erasure is ErasureState.ERASED:
-            store.audit(_ERASING, model.model_id, model.organization_id, action="model.erased")
-            _tell(store, model, "erased")
+        for model in store.lock_models_of_tenant(organization_id, workspace_id):
+            _end_use(store, model, held=True)
 
-    def _end_use(self, store: Store, model: Model) -> None:
-        deleted = replace(
-            model,
-            state=ModelState.DELETED,
-            erasure=ErasureState.PENDING,
-            erasure_us=store.now_us(),
-            version=model.version + 1,
-        )
-        store.save_model(deleted)
-        _tell(store, deleted, "deleted")
+    def follow_erasures(self, store: Store) -> bool:
+        """Writes down how far erasures have come; says whether there may be more to do at once."""
+        found = store.unerased(_FOLLOWED_AT_ONCE)
+        return sum(_follow(store, model) for model in found) == _FOLLOWED_AT_ONCE
+
+
+def _end_use(store: Store, model: Model, *, held: bool) -> None:
+    store.drop_blobs([artifact.blob_id for artifact in model.artifacts], held=held)
+    deleted = replace(
+        model,
+        state=ModelState.DELETED,
+        erasure=ErasureState.PENDING,
+        erasure_us=store.now_us(),
+        version=model.version + 1,
+    )
+    store.save_model(deleted)
+    _tell(store, deleted, "deleted")
+    _follow(store, store.model(model.workspace_id, model.model_id))
+
+
+def _follow(store: Store, model: Model) -> bool:
+    """Writes how far one erasure has come, where it has come further.
+
+    It is over when storage has let go of every copy, no key to any is left, and nobody holds one any more.
+    """
+    states = store.states_of([artifact.blob_id for artifact in model.artifacts])
+    found = {state for state, _ in states.values()}
+    if BlobState.HELD in found:
+        erasure = ErasureState.DEFERRED
+    elif model.holdings or found - {BlobState.ERASED}:
+        erasure = ErasureState.PENDING
+    else:
+        erasure = ErasureState.ERASED
+    if erasure is model.erasure:
+        return False
+    store.save_model(replace(model, erasure=erasure, erasure_us=store.now_us()))
+    if erasure is ErasureState.ERASED:
+        store.audit(_ERASING, model.model_id, model.organization_id, action="model.erased")
+        _tell(store, model, "erased")
+    return True
 
 
 def etag(model: Model) -> str:
@@ -218,8 +229,3 @@ def _resolved(
     if state == ModelState.ARCHIVED:
         return errors.model_archived()
     return Resolved(model_id, name, base_model)
-
-
-def unerased_scopes(models: Collection[Model]) -> list[tuple[str, str, str]]:
-    """Returns what governance is to be asked about: organization, workspace and model of each."""
-    return [(model.organization_id, model.workspace_id, model.model_id) for model in models]

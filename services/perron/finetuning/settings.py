@@ -29,6 +29,18 @@ class Settings(ServiceSettings):
         description="The distributors that a model may be transferred to without a consent of its own. "
         "Default: the file that comes with Perron, which names none.",
     )
+    storage_url: str = Field(
+        "var/storage",
+        description="Where files and weights lie, sealed: a folder, or s3://bucket/prefix?region=…&endpoint=… "
+        "with credentials in the environment by the usual names.",
+    )
+    root_key_file: str = Field(
+        "", description="File that holds the root key of the vault: 32 bytes, or their 64 hexadecimal digits."
+    )
+    vault_folder: Path = Field(
+        Path("var/finetuning-vault"),
+        description="Folder of the vault. Never put it into the same backup as the database or the storage.",
+    )
     lease_seconds: float = Field(
         30.0,
         ge=0.1,

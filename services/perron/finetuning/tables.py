@@ -69,6 +69,7 @@ jobs: Final = Table(
     Column("end_time", BigInteger, nullable=False),
     Index("jobs_by_workspace", "workspace_id", "id"),
     Index("jobs_by_state", "state", "id"),
+    Index("jobs_by_lease", "lease_id"),
     Index(
         "jobs_open",
         "organization_id",
@@ -214,6 +215,7 @@ blobs: Final = Table(
     Index("blobs_by_organization", "organization_id", "state"),
     Index("blobs_by_state", "state", "id"),
     Index("blobs_by_key", "key_id", "state"),
+    Index("blobs_by_owner", "owner_id"),
 )
 """`runs` says which writer wrote which parts; `wrapped_key` is empty from the promise to erase on."""
 
@@ -234,8 +236,8 @@ workspace_keys: Final = Table(
     ),
     Index("workspace_keys_by_state", "state", "id"),
 )
-"""OPEN wraps new data keys; RETIRING loses its last ones to the next; DROPPING leaves the vault; DROPPED stays,
-as the vault's drop list; LOST is missing in the vault.
+"""OPEN wraps new data keys; RETIRING loses its last ones to the next; DROPPING leaves the vault; DROPPED
+stays, as the vault's drop list; LOST is missing in the vault.
 """
 
 files: Final = Table(

@@ -56,6 +56,7 @@ def _create_jobs() -> None:
     )
     op.create_index("jobs_by_workspace", "jobs", ["workspace_id", "id"])
     op.create_index("jobs_by_state", "jobs", ["state", "id"])
+    op.create_index("jobs_by_lease", "jobs", ["lease_id"])
     op.create_index(
         "jobs_open",
         "jobs",
@@ -190,6 +191,7 @@ def _create_files() -> None:
     op.create_index("blobs_by_organization", "blobs", ["organization_id", "state"])
     op.create_index("blobs_by_state", "blobs", ["state", "id"])
     op.create_index("blobs_by_key", "blobs", ["key_id", "state"])
+    op.create_index("blobs_by_owner", "blobs", ["owner_id"])
     op.create_table(
         "workspace_keys",
         sa.Column("id", sa.Text, primary_key=True),

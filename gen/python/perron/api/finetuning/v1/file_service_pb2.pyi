@@ -347,9 +347,7 @@ class DeleteFileResponse(_message.Message):
 
     DEFERRED_FIELD_NUMBER: _builtins.int
     deferred: _builtins.bool
-    """Its content is kept until a legal hold is released, unreadable for everybody else. A hold whose notice is withheld does not
-    show here.
-    """
+    """Its content is kept until a legal hold is released, unreadable for everybody until then."""
     def __init__(
         self,
         *,

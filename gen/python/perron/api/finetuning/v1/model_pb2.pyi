@@ -242,7 +242,7 @@ class Erasure(_message.Message):
         STATE_ERASED: Erasure._State.ValueType  # 1
         """Every copy in storage is gone."""
         STATE_DEFERRED: Erasure._State.ValueType  # 2
-        """A copy is kept until a legal hold is released. A hold whose notice is withheld reads as ERASED."""
+        """A copy is kept until a legal hold is released, or until governance has been asked about one."""
         STATE_PENDING: Erasure._State.ValueType  # 3
         """Somebody who downloaded the weights has not acknowledged yet, or storage has not."""
 
@@ -254,7 +254,7 @@ class Erasure(_message.Message):
     STATE_ERASED: Erasure.State.ValueType  # 1
     """Every copy in storage is gone."""
     STATE_DEFERRED: Erasure.State.ValueType  # 2
-    """A copy is kept until a legal hold is released. A hold whose notice is withheld reads as ERASED."""
+    """A copy is kept until a legal hold is released, or until governance has been asked about one."""
     STATE_PENDING: Erasure.State.ValueType  # 3
     """Somebody who downloaded the weights has not acknowledged yet, or storage has not."""
 

@@ -93,7 +93,7 @@ class LeaseJobRequest(_message.Message):
     WORKER_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
-    """Name of the worker, the same after a restart; 1 to 64 characters."""
+    """Name of the worker, for people; 1 to 64 characters."""
     @_builtins.property
     def capabilities(self) -> Global___Capabilities:
         """What it can do."""

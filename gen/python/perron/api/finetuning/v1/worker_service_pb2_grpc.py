@@ -82,7 +82,7 @@ class WorkerServiceServicer:
     def LeaseJob(self, request, context):
         """Waits for a job that the worker can train, at most 25 seconds, and leases it. Without a job the answer is empty.
 
-        A worker that asks while it has a lease loses that lease: it is taken for a restarted one.
+        A lease that is never reported under passes on after its ttl. Errors: none of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,7 @@ class WorkerServiceStub:
     LeaseJob: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.LeaseJobRequest, _worker_service_pb2.LeaseJobResponse]
     """Waits for a job that the worker can train, at most 25 seconds, and leases it. Without a job the answer is empty.
 
-    A worker that asks while it has a lease loses that lease: it is taken for a restarted one.
+    A lease that is never reported under passes on after its ttl. Errors: none of its own.
     """
     ReadInput: _grpc.UnaryStreamMultiCallable[_worker_service_pb2.ReadInputRequest, _worker_service_pb2.ReadInputResponse]
     """Streams one input of the leased job, unsealed, from a byte on.
@@ -89,7 +89,7 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     LeaseJob: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.LeaseJobRequest, _worker_service_pb2.LeaseJobResponse]  # type: ignore[assignment]
     """Waits for a job that the worker can train, at most 25 seconds, and leases it. Without a job the answer is empty.
 
-    A worker that asks while it has a lease loses that lease: it is taken for a restarted one.
+    A lease that is never reported under passes on after its ttl. Errors: none of its own.
     """
     ReadInput: _aio.UnaryStreamMultiCallable[_worker_service_pb2.ReadInputRequest, _worker_service_pb2.ReadInputResponse]  # type: ignore[assignment]
     """Streams one input of the leased job, unsealed, from a byte on.
@@ -140,7 +140,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_worker_service_pb2.LeaseJobResponse, _abc.Awaitable[_worker_service_pb2.LeaseJobResponse]]:
         """Waits for a job that the worker can train, at most 25 seconds, and leases it. Without a job the answer is empty.
 
-        A worker that asks while it has a lease loses that lease: it is taken for a restarted one.
+        A lease that is never reported under passes on after its ttl. Errors: none of its own.
         """
 
     @_abc_1.abstractmethod
