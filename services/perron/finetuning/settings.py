@@ -31,8 +31,8 @@ class Settings(ServiceSettings):
     )
     storage_url: str = Field(
         "var/storage",
-        description="Where files and weights lie, sealed: a folder, or s3://bucket/prefix?region=…&endpoint=… "
-        "with credentials in the environment by the usual names.",
+        description="Where files and weights lie, sealed: a folder, or s3://bucket/prefix?region=…&endpoint=…"
+        " with credentials in the environment by the usual names.",
     )
     root_key_file: str = Field(
         "", description="File that holds the root key of the vault: 32 bytes, or their 64 hexadecimal digits."
