@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import signal
 
-import uvloop
-
 from perron.chassis import exporters, telemetry
 from perron.chassis.channels import Peer
 from perron.chassis.errors import SetupError
@@ -20,7 +18,7 @@ def run() -> None:
     """Trains until SIGTERM or SIGINT. What prevents a start is one line on standard error and exit code 2."""
     settings = Settings.load()
     try:
-        uvloop.run(_run(settings))
+        asyncio.run(_run(settings))
     except SetupError as error:
         refuse_to_start("trainer", str(error))
 

@@ -3,12 +3,14 @@
     models:
       - name: tiny
         trainable: true
-        folder: models/tiny          # beside this file, or absolute
+        folder: var/models/tiny      # from the working directory, or absolute
       - name: small-1
         trainable: true
-        repository: example/small-1  # of the hub, by a commit and not by a name that can move
-        revision: 0123456789abcdef0123456789abcdef01234567
+        hub:                         # by a commit, not by a name that can move
+          repository: example/small-1
+          revision: 0123456789abcdef0123456789abcdef01234567
 
+It is the file that finetuning reads too, prices and all; a worker needs no more of it than this.
 Weights are safetensors and nothing else, and a base that brings code of its own is refused: loading either
 would run what a stranger wrote.
 """
@@ -58,7 +60,7 @@ def load(models_file: str, fetch: Fetch | None = None) -> dict[str, Base]:
         bases = {}
         for entry in entries:
             try:
-                bases[entry["name"]] = _base(entry, path.parent, fetch or _from_hub)
+                bases[entry["name"]] = _base(entry, fetch or _from_hub)
             except UnfitBaseError as unfit:
                 telemetry.logger("bases").warning("base model left out", base=entry["name"], why=str(unfit))
     except OSError as error:
@@ -84,14 +86,15 @@ def examine(folder: Path) -> None:
         raise UnfitBaseError(f"{folder} brings code of its own")
 
 
-def _base(entry: dict[str, Any], beside: Path, fetch: Fetch) -> Base:
-    revision = str(entry.get("revision", ""))
+def _base(entry: dict[str, Any], fetch: Fetch) -> Base:
+    hub = entry.get("hub") or {}
+    revision = str(hub.get("revision", ""))
     if "folder" in entry:
-        folder = (beside / entry["folder"]).resolve()
-    elif "repository" in entry and _COMMIT.fullmatch(revision):
-        folder = fetch(entry["repository"], revision)
+        folder = Path(entry["folder"]).resolve()
+    elif _COMMIT.fullmatch(revision):
+        folder = fetch(hub["repository"], revision)
     else:
-        raise UnfitBaseError("it names neither a folder nor a repository with a commit of 40 digits")
+        raise UnfitBaseError("it names neither a folder nor a hub's repository with a commit of 40 digits")
     examine(folder)
     return Base(entry["name"], folder, revision)
 

@@ -30,7 +30,7 @@ _CHUNK_BYTES: Final = 1024 * 1024
 _METRICS_MAX: Final = 256
 _PAUSE_SECONDS: Final = 0.2
 _REPORTS_PER_TTL: Final = 3
-_CALL_SECONDS: Final = 30.0
+_SILENCE_SECONDS_MAX: Final = 10.0  # a cancellation is learned with the answer to a report
 
 
 class LeaseLostError(Exception):
@@ -164,7 +164,7 @@ class HeldLease:
             self._told.set()
             self._news.clear()
         try:
-            async with asyncio.timeout(self._ttl_seconds / _REPORTS_PER_TTL):
+            async with asyncio.timeout(min(self._ttl_seconds / _REPORTS_PER_TTL, _SILENCE_SECONDS_MAX)):
                 await self._news.wait()
         except TimeoutError:
             pass

@@ -54,7 +54,7 @@ class Network:
             local_files_only=True,
         )
         base.config.use_cache = False
-        self.parameters = sum(parameter.numel() for parameter in base.parameters())
+        self.parameters: int = sum(parameter.numel() for parameter in base.parameters())
         self.length_max: int = getattr(base.config, "max_position_embeddings", 0) or _LENGTH_DEFAULT
         self._autocast = device.type == "cuda" and torch.cuda.is_bf16_supported()
         torch.manual_seed(hyperparameters.seed)

@@ -25,7 +25,7 @@ def listed(folder: Path, text: str) -> str:
     return str(path)
 
 
-def test_a_base_is_a_folder_beside_the_list_or_a_commit_of_the_hub(tmp_path: Path) -> None:
+def test_a_base_is_a_folder_or_a_commit_of_the_hub(tmp_path: Path) -> None:
     made(tmp_path / "models" / "tiny")
     fetched = made(tmp_path / "hub")
     asked = []
@@ -34,14 +34,17 @@ def test_a_base_is_a_folder_beside_the_list_or_a_commit_of_the_hub(tmp_path: Pat
         asked.append((repository, revision))
         return fetched
 
+    hub = f"{{repository: example/small-1, revision: {COMMIT}}}"
+
     found = bases.load(
         listed(
             tmp_path,
             "models:\n"
             '  - {name: "*"}\n'
-            "  - {name: tiny, trainable: true, folder: models/tiny}\n"
-            f"  - {{name: small-1, trainable: true, repository: example/small-1, revision: {COMMIT}}}\n"
-            "  - {name: closed, folder: models/tiny}\n",
+            f"  - {{name: tiny, trainable: true, folder: {tmp_path}/models/tiny, methods: [LORA]}}\n"
+            f"  - {{name: small-1, trainable: true, hub: {hub}}}\n"
+            f"  - {{name: closed, folder: {tmp_path}/models/tiny}}\n"
+            "currency: EUR\n",
         ),
         fetch,
     )
@@ -60,8 +63,8 @@ def test_a_base_is_a_folder_beside_the_list_or_a_commit_of_the_hub(tmp_path: Pat
         "folder: pickled",
         "folder: coded",
         "folder: unreadable",
-        "repository: example/small-1",
-        "repository: example/small-1, revision: main",
+        "hub: {repository: example/small-1}",
+        "hub: {repository: example/small-1, revision: main}",
         "nothing: here",
     ],
 )
@@ -71,10 +74,14 @@ def test_an_unfit_base_is_left_out_and_the_others_stay(entry: str, tmp_path: Pat
     made(tmp_path / "coded", auto_map={"AutoModel": "theirs.Model"})
     (made(tmp_path / "unreadable") / "config.json").write_text("{", encoding="utf-8")
     models = (
-        "models:\n  - {name: good, trainable: true, folder: good}\n  - {name: bad, trainable: true, %s}\n"
+        "models:\n  - {name: good, trainable: true, folder: %s/good}\n  - {name: bad, trainable: true, %s}\n"
     )
 
-    found = bases.load(listed(tmp_path, models % entry), lambda _repository, _revision: tmp_path / "absent")
+    entry = entry.replace("folder: ", f"folder: {tmp_path}/")
+
+    found = bases.load(
+        listed(tmp_path, models % (tmp_path, entry)), lambda _repository, _revision: tmp_path / "absent"
+    )
 
     assert list(found) == ["good"]
 
