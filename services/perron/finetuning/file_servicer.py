@@ -10,7 +10,7 @@ from perron.api.finetuning.v1 import file_service_pb2 as pb
 from perron.api.finetuning.v1 import file_service_pb2_grpc
 from perron.chassis.clock import Clock
 from perron.chassis.database import Database
-from perron.chassis.errors import ResourceExhausted
+from perron.chassis.errors import PerronError, ResourceExhausted
 from perron.chassis.interceptors.access import Call, current_call
 from perron.chassis.paging import Pages
 from perron.chassis.sealing import subkey
@@ -20,7 +20,7 @@ from perron.finetuning.file_model import PART_BYTES, File, Upload
 from perron.finetuning.file_store import FileStore
 from perron.finetuning.files import Files
 from perron.finetuning.governance import Governance
-from perron.finetuning.pace import paced
+from perron.finetuning.pace import let_out, paced
 from perron.finetuning.receiving import Receiving
 from perron.finetuning.sealed_blobs import read
 from perron.finetuning.storage import Storage
@@ -81,8 +81,12 @@ class FileServicer(file_service_pb2_grpc.FileServiceServicer):
                 "OVERLOADED", "as many uploads run as this process takes", retry_after=timedelta(seconds=1)
             )
         self._uploads += 1
+        messages = paced(aiter(request_iterator))
         try:
-            upload, file = await self._receive(current_call(), paced(aiter(request_iterator)))
+            upload, file = await self._receive(current_call(), messages)
+        except PerronError:
+            await let_out(messages)
+            raise
         finally:
             self._uploads -= 1
         return pb.UploadFileResponse(
