@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
-from perron.api.finetuning.v1 import job_pb2, model_pb2
+from perron.api.finetuning.v1 import job_pb2, job_service_pb2, model_pb2, model_service_pb2
 from perron.api.finetuning.v1 import worker_service_pb2 as pb2
 from perron.chassis.channels import Peer
 from perron.chassis.server import Application
+from perron.chassis.testing import empty_store
 from perron.trainer import confinement
 from perron.trainer.bases import Base
 from perron.trainer.scratch import Scratch
 from perron.trainer.worker import Worker
-from tests.unit.trainer.chats_of_tests import digest, sums, task, trained, written
+from tests.contract.finetuning.stand_in import Running, bearer, secret, serving, stamped
+from tests.unit.trainer.chats_of_tests import digest, lines, sums, task, trained
 from tests.unit.trainer.stand_in import KEY, Finetuning, application
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -31,6 +33,7 @@ ASKED = job_pb2.Hyperparameters(
     batch_size=4,
     gradient_accumulation=1,
     learning_rate=5e-3,
+    warmup_ratio=0.1,
     gradient_norm_max=1,
     sequence_tokens_max=256,
     seed=7,
@@ -76,9 +79,7 @@ class House:
             method=job_pb2.TRAINING_METHOD_LORA,
             hyperparameters=hyperparameters,
         )
-        training = Path(written(self.folder / "training.jsonl", sums(64))).read_bytes()
-        validation = Path(written(self.folder / "validation.jsonl", sums(12, start=3))).read_bytes()
-        self.finetuning.lend(specification, training, validation)
+        self.finetuning.lend(specification, lines(sums(64)), lines(sums(12, start=3)))
 
     async def child(self) -> int:
         """The process of the child, once it trains."""
@@ -171,43 +172,75 @@ async def test_a_job_is_trained_handed_over_and_wiped(house: House, undisturbed:
 
 
 async def test_a_trainer_that_is_killed_ends_with_the_weights_of_an_undisturbed_run(
-    house: House, undisturbed: dict[str, str]
+    tmp_path: Path, base: Path, undisturbed: dict[str, str]
 ) -> None:
-    (house.folder / "key").write_text(KEY, encoding="ascii")
-    (house.folder / "models.yaml").write_text(
-        f"models:\n  - {{name: tiny, trainable: true, folder: {house.base}}}\n", encoding="utf-8"
+    """With the real service, and the trainer as a process of its own, killed at its first checkpoint."""
+    (tmp_path / "trainer.key").write_text(secret("trainer"), encoding="ascii")
+    (tmp_path / "bases.yaml").write_text(
+        f"models: [{{name: tiny, trainable: true, folder: {base}}}]\n", encoding="utf-8"
     )
-    environment = os.environ | {
-        "PERRON_TRAINER_FINETUNING_TARGET": house.target,
-        "PERRON_TRAINER_KEY_FILE": str(house.folder / "key"),
-        "PERRON_TRAINER_MODELS_FILE": str(house.folder / "models.yaml"),
-        "PERRON_TRAINER_SCRATCH_FOLDER": str(house.folder / "scratch"),
-        "PERRON_TRAINER_DEVICE": "cpu",
-        "PERRON_TRAINER_POLL_SECONDS": "0.05",
-    }
-
-    def trainer() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "perron.trainer"], env=environment)
-
-    house.lend()
-    first = trainer()
-    await within(house.finetuning.checkpointed.wait())
-    first.kill()
-    first.wait()
-    before = len(house.finetuning.checkpoints)
-    second = trainer()
-    try:
-        await within(house.finetuning.ended.wait())
-    finally:
+    store = stamped(empty_store("sqlite", "finetuning", tmp_path))
+    async with serving(store, tmp_path, None, LEASE_SECONDS="2") as finetuning:
+        environment = os.environ | {
+            "PERRON_TRAINER_FINETUNING_TARGET": f"127.0.0.1:{finetuning.application.port}",
+            "PERRON_TRAINER_KEY_FILE": str(tmp_path / "trainer.key"),
+            "PERRON_TRAINER_MODELS_FILE": str(tmp_path / "bases.yaml"),
+            "PERRON_TRAINER_SCRATCH_FOLDER": str(tmp_path / "scratch"),
+            "PERRON_TRAINER_DEVICE": "cpu",
+        }
+        job_id = await created(finetuning)
+        first = trainer(environment)
+        events = aiter(watched(finetuning, job_id))
+        async for event in events:
+            if event.HasField("checkpoint"):
+                break
+        first.kill()
+        first.wait()
+        second = trainer(environment)
+        checkpoints = [event.checkpoint.step async for event in events if event.HasField("checkpoint")]
         second.terminate()
-        assert second.wait(PATIENCE_SECONDS) == 0
-    done = house.finetuning
+        status = second.wait(PATIENCE_SECONDS)
+        job = await finetuning.job("ada", job_id)
+        made = await finetuning.models.GetModel(
+            model_service_pb2.GetModelRequest(model_id=job.model_id), metadata=bearer("ada")
+        )
 
-    assert done.completed is not None
-    assert 1 <= before < 5  # it was in the middle
-    assert done.token == 2
-    assert done.files(done.completed.blob_ids) == undisturbed
-    assert len({one.step for one in done.checkpoints}) == len(done.checkpoints)
+    assert job.state == job_pb2.Job.STATE_SUCCEEDED
+    assert job.attempts == 2
+    assert checkpoints[-1] == 40
+    assert status == 0
+    assert {one.name: one.sha256 for one in made.model.artifacts} == undisturbed
+
+
+def trainer(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "perron.trainer"], env=environment)
+
+
+async def created(finetuning: Running) -> str:
+    """The id of a job of the real service over the files of these tests."""
+    finetuning.person("ada")
+    training = await finetuning.upload("ada", lines(sums(64)))
+    validation = await finetuning.upload("ada", lines(sums(12, start=3)))
+    job = await finetuning.create_job(
+        "ada",
+        [training.file_id],
+        validation_file_ids=[validation.file_id],
+        method=job_pb2.TRAINING_METHOD_LORA,
+        hyperparameters=ASKED,
+        auto_start=True,
+    )
+    return str(job.job_id)
+
+
+async def watched(finetuning: Running, job_id: str) -> AsyncIterator[job_pb2.JobEvent]:
+    """Everything that happens to a job, until it ends."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        call = finetuning.jobs.WatchJob(
+            job_service_pb2.WatchJobRequest(job_id=job_id), metadata=bearer("ada")
+        )
+        async for response in call:
+            for event in response.events:
+                yield event
 
 
 async def test_a_child_has_neither_key_nor_network_nor_environment(house: House) -> None:

@@ -39,8 +39,12 @@ def sums(count: int, start: int = 0) -> list[dict[str, Any]]:
     ]
 
 
+def lines(chats: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(one) + "\n" for one in chats).encode()
+
+
 def written(path: Path, chats: Iterable[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(one) + "\n" for one in chats), encoding="utf-8")
+    path.write_bytes(lines(chats))
     return str(path)
 
 
