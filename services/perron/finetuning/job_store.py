@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Select, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, func, insert, select, text, update
 
 from perron.chassis import events as outbox
 from perron.chassis.mutations import Mutations
@@ -142,23 +142,22 @@ class JobStore(Mutations):
         return found[0] if found else None
 
     def is_waiting(self, capabilities: Capabilities) -> bool:
-        """Says whether a job waits for such a worker, without locking anything."""
-        query = select(_JOBS.c.id).where(
+        """Says, without a lock, whether a job may wait for such a worker, or is to be taken back."""
+        waits = and_(
             _JOBS.c.state == JobState.STARTED.value,
             _JOBS.c.base_model.in_(list(capabilities.base_models)),
             _JOBS.c.method.in_([method.value for method in capabilities.methods]),
         )
-        return self.tx.execute(query.limit(1)).first() is not None
+        for condition in (waits, self._overdue()):
+            if self.tx.execute(select(_JOBS.c.id).where(condition).limit(1)).first() is not None:
+                return True
+        return False
 
     def lock_overdue(self, count: int) -> list[Job]:
         """Returns jobs whose lease has run out, locked until the commit; those that others hold are left."""
         query = (
             select(_JOBS)
-            .where(
-                _JOBS.c.lease_expire_time > 0,
-                _JOBS.c.lease_expire_time <= self.now_us(),
-                _JOBS.c.state.in_(_LEASED),
-            )
+            .where(self._overdue())
             .order_by(_JOBS.c.lease_expire_time)
             .limit(count)
             .with_for_update(skip_locked=True)
@@ -269,6 +268,13 @@ class JobStore(Mutations):
             "now": self.now_us(),
         }
         self.tx.execute(_SAVE_RATE, values)
+
+    def _overdue(self) -> ColumnElement[bool]:
+        return and_(
+            _JOBS.c.lease_expire_time > 0,
+            _JOBS.c.lease_expire_time <= self.now_us(),
+            _JOBS.c.state.in_(_LEASED),
+        )
 
     def _job_where(self, query: Select[Any]) -> Job:
         found = self._jobs_where(query)
