@@ -1,16 +1,15 @@
 """The running suite that the tests of one process share, and its inhabitants."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import pytest
 
 from perron.cli.suite import Suite
 from tests.attacks.requests import Requests
 from tests.attacks.world import World
+from tests.extras import HAS_TRAINER
 
-# Without the trainer's extra its tests are absent, not passed.
-collect_ignore = [] if find_spec("torch") else ["test_trainer.py"]
+collect_ignore = [] if HAS_TRAINER else ["test_trainer.py"]
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 """The tiny base that trainings start from. Without the extra, what needs it is not collected at all."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-NEED_THE_EXTRA = ("test_chats.py", "test_networks.py", "test_resuming.py", "test_tiny.py", "test_training.py")
+from tests.extras import HAS_TRAINER
 
-collect_ignore = [] if find_spec("torch") else list(NEED_THE_EXTRA)
+NEED_THE_EXTRA = ("test_chats.py", "test_resuming.py", "test_tiny.py", "test_training.py")
+
+collect_ignore = [] if HAS_TRAINER else list(NEED_THE_EXTRA)
 
 
 @pytest.fixture(scope="session")
