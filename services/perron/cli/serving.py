@@ -76,6 +76,31 @@ def serve(service: Service) -> None:
     os.execv(sys.executable, [sys.executable, "-m", f"perron.{service}"])  # noqa: S606 (the point of the command)
 
 
+def trainer(
+    server: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where finetuning listens; default: as configured.")
+    ] = "",
+    key_file: Annotated[str, typer.Option(help="File of a service key that was minted as `trainer`.")] = "",
+    models: Annotated[str, typer.Option(help="The operator's base models, YAML.")] = "",
+    scratch: Annotated[str, typer.Option(help="Folder for one job's files, this worker's alone.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "",
+) -> None:
+    """Run a worker that trains what finetuning lends it, until Ctrl-C; anywhere, also without the services.
+
+    Every option is also a setting, PERRON_TRAINER_…; needs the extra `trainer`.
+    """
+    given = {
+        "FINETUNING_TARGET": server,
+        "KEY_FILE": key_file,
+        "MODELS_FILE": models,
+        "SCRATCH_FOLDER": scratch,
+        "DEVICE": device,
+    }
+    environment = os.environ | {f"PERRON_TRAINER_{name}": value for name, value in given.items() if value}
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "perron.trainer"], environment)  # noqa: S606 (as `serve`)
+
+
 def migrate(
     service: Annotated[str, typer.Argument(help=f"One of {', '.join(STORES)}; default: all of them.")] = "",
     as_json: AsJson = False,

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import signal
+from importlib.util import find_spec
+from typing import Final
 
 from perron.chassis import exporters, telemetry
 from perron.chassis.channels import Peer
@@ -12,6 +14,8 @@ from perron.trainer import bases, machine
 from perron.trainer.scratch import Scratch
 from perron.trainer.settings import Settings
 from perron.trainer.worker import Worker
+
+_LIBRARIES: Final = ("torch", "transformers", "peft", "safetensors")  # looked for, not loaded: children do
 
 
 def run() -> None:
@@ -24,6 +28,9 @@ def run() -> None:
 
 
 async def _run(settings: Settings) -> None:
+    missing = [name for name in _LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise SetupError(f"{', '.join(missing)} missing: pip install 'perron[trainer]'")
     end_telemetry = exporters.start("trainer", ratio=0, level=settings.log_level)
     peer = Peer("finetuning", settings.finetuning_target, settings.own_key(), ca_file=settings.peer_ca_file)
     scratch = Scratch(settings.scratch())

@@ -3,7 +3,7 @@
 It knows nothing and learns quickly: everything from the first upload to the last weight can be tried with it
 in seconds. The seed is fixed, so the same versions of the libraries write the same bytes on every machine.
 
-    python -m perron.trainer.tiny FOLDER
+    python -m perron.trainer.tiny FOLDER     prints how many parameters it has
 """
 
 import sys
@@ -34,6 +34,9 @@ def make(folder: Path) -> int:
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # one printable letter for each byte
     vocabulary = {token: number for number, token in enumerate((*_SPECIAL, *letters))}
@@ -76,4 +79,4 @@ def make(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    print(f"{make(Path(sys.argv[1])):,} parameters in {sys.argv[1]}")  # noqa: T201 (a command)
+    print(make(Path(sys.argv[1])))  # noqa: T201 (a command)
