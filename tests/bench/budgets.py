@@ -26,6 +26,8 @@ BUDGETS: dict[str, tuple[str, float]] = {
     "overload_goodput_ratio": (AT_LEAST, 0.9),
     "fairness_ratio": (AT_MOST, 2),
     "bytes_per_admit": (AT_MOST, 1000),
+    "upload_mb_s": (AT_LEAST, 20),
+    "validate_lines_s": (AT_LEAST, 100_000),
 }
 
 
