@@ -54,21 +54,21 @@ class House:
         self.target = ""
         self.worker: Worker | None = None
         self._stop = asyncio.Event()
-        self._running: asyncio.Task[None] | None = None
+        self.running: asyncio.Task[None] | None = None
         self._closers: list[Callable[[], Any]] = []
 
     async def start(self) -> None:
         await self.application.start()
         self.target = f"127.0.0.1:{self.application.port}"
 
-    def work(self) -> Worker:
+    def work(self, **options: Any) -> Worker:
         """A worker within this process, whose child is a process all the same."""
         peer = Peer("finetuning", self.target, KEY)
         scratch = Scratch(self.folder / "scratch")
         cpu = pb2.Capabilities(device=pb2.DEVICE_CPU)
         bases = {"tiny": Base("tiny", self.base)}
-        self.worker = Worker(peer, "test", bases, scratch, cpu, device="cpu", poll_seconds=0.05)
-        self._running = asyncio.create_task(self.worker.run(self._stop))
+        self.worker = Worker(peer, "test", bases, scratch, cpu, device="cpu", poll_seconds=0.05, **options)
+        self.running = asyncio.create_task(self.worker.run(self._stop))
         self._closers += [peer.aclose, scratch.close]
         return self.worker
 
@@ -90,8 +90,8 @@ class House:
 
     async def end_work(self) -> None:
         self._stop.set()
-        if self._running is not None:
-            await within(self._running)
+        if self.running is not None:
+            await within(self.running)
 
     async def stop(self) -> None:
         await self.end_work()
@@ -302,6 +302,14 @@ async def test_a_cancelled_job_ends_with_the_next_report(why: int, named: int, h
     assert house.finetuning.scratch_at_end == ["lock"]
     assert len(house.finetuning.metrics) <= before + 256  # one report
     await gone(pid)
+
+
+async def test_a_worker_without_a_job_ends_when_it_was_asked_to(house: House) -> None:
+    house.work(idle_seconds=0.1)
+
+    await within(house.running)
+
+    assert house.finetuning.asked
 
 
 async def test_a_lost_lease_ends_the_child_and_says_nothing(house: House) -> None:

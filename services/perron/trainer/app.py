@@ -45,6 +45,7 @@ async def _run(settings: Settings) -> None:
             device=settings.device,
             threads=settings.threads,
             poll_seconds=settings.poll_seconds,
+            idle_seconds=settings.idle_seconds,
         )
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -40,6 +40,9 @@ class Settings(ProcessSettings):
     poll_seconds: float = Field(
         1.0, gt=0, le=3600, description="Pause before finetuning is asked again where it had no job."
     )
+    idle_seconds: float = Field(
+        0.0, ge=0, description="Ends by itself after so long without a job, from 0 (never) on."
+    )
     device: str = Field(
         "auto",
         pattern="^(auto|cpu|cuda)$",

@@ -74,6 +74,7 @@ class Worker:
         device: str = "auto",
         threads: int = 0,
         poll_seconds: float = 1.0,
+        idle_seconds: float = 0.0,
     ) -> None:
         self._peer = peer
         self._stub = worker_service_pb2_grpc.WorkerServiceStub(peer.channel)
@@ -85,19 +86,26 @@ class Worker:
         self._device = device
         self._threads = threads
         self._poll_seconds = poll_seconds
+        self._idle_seconds = idle_seconds
         self.child: Child | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Works until `stop` is set; a job at hand is then given back, for another worker to go on with."""
+        """Works until `stop` is set; a job at hand is then given back, for another worker to go on with.
+
+        Without a job it ends by itself after `idle_seconds`, if there are any.
+        """
         stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+        loop = asyncio.get_running_loop()
+        busy = loop.time()
         try:
-            while not stop.is_set():
+            while not stop.is_set() and not 0 < self._idle_seconds <= loop.time() - busy:
                 asked = asyncio.ensure_future(self._ask())
                 await asyncio.wait({asked, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 lease = asked.result() if asked.done() else None
                 asked.cancel()
                 if lease is not None:
                     await self._serve(lease, stopped)
+                    busy = loop.time()
                 elif not stop.is_set():
                     await asyncio.wait({stopped}, timeout=self._poll_seconds)
         finally:
