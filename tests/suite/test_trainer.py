@@ -194,8 +194,10 @@ async def test_a_trainer_that_is_killed_ends_with_the_weights_of_an_undisturbed_
         async for event in events:
             if event.HasField("checkpoint"):
                 break
+        child = only_child(first.pid)
         first.kill()
         first.wait()
+        await gone(child)
         second = trainer(environment)
         checkpoints = [event.checkpoint.step async for event in events if event.HasField("checkpoint")]
         second.terminate()
@@ -214,6 +216,11 @@ async def test_a_trainer_that_is_killed_ends_with_the_weights_of_an_undisturbed_
 
 def trainer(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "perron.trainer"], env=environment)
+
+
+def only_child(pid: int) -> int:
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    return int(child)
 
 
 async def created(finetuning: Running) -> str:

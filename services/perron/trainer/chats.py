@@ -76,8 +76,8 @@ def example(chat: Mapping[str, Any], tokenizer: Any) -> Example:
                 )
             turns.append((len(prompt), len(until), 1.0 if weight is None else float(weight)))
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    tokens = array("l", encoded["input_ids"])
-    weights = array("d", bytes(8 * len(tokens)))
+    tokens = array("i", encoded["input_ids"])
+    weights = array("f", bytes(4 * len(tokens)))
     remaining = iter(turns)
     turn = next(remaining, None)
     for position, (start, _end) in enumerate(encoded["offset_mapping"]):

@@ -56,7 +56,9 @@ def train(task: Task, network_access: str, report: Callable[[Event], None]) -> N
 
     torch.use_deterministic_algorithms(True, warn_only=True)
     tokenizer = networks.tokenizer_of(task.base_folder)
-    network = networks.Network(task.base_folder, task.base_name, task.hyperparameters, _device(task.device))
+    device = _device(task.device)
+    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    network = networks.Network(task.base_folder, task.base_name, task.hyperparameters, device, bf16=bf16)
     torch.set_num_threads(task.threads or (1 if network.is_tiny else os.cpu_count() or 1))
     length_max = min(task.hyperparameters.length_max or network.length_max, network.length_max)
     asked = dataclasses.replace(task.hyperparameters, length_max=length_max)

@@ -30,6 +30,7 @@ _CHUNK_BYTES: Final = 1024 * 1024
 _METRICS_MAX: Final = 256
 _PAUSE_SECONDS: Final = 0.2
 _REPORTS_PER_TTL: Final = 3
+_GATHER_SECONDS: Final = 0.05  # what comes together is told together: steps may be very short
 _SILENCE_SECONDS_MAX: Final = 10.0  # a cancellation is learned with the answer to a report
 
 
@@ -167,7 +168,8 @@ class HeldLease:
             async with asyncio.timeout(min(self._ttl_seconds / _REPORTS_PER_TTL, _SILENCE_SECONDS_MAX)):
                 await self._news.wait()
         except TimeoutError:
-            pass
+            return
+        await asyncio.sleep(_GATHER_SECONDS)
 
     def _next_report(self) -> pb2.ReportRequest:
         report = pb2.ReportRequest(
@@ -244,7 +246,8 @@ def _raise_if_final(refused: PerronError) -> None:
     """Raises what no repetition can change; what carries no reason of ours came from the way between."""
     if refused.reason == "LEASE_LOST":
         raise LeaseLostError from None
-    if refused.reason and not isinstance(refused, Unavailable | DeadlineExceeded):
+    passing = isinstance(refused, Unavailable | DeadlineExceeded) or refused.retry_after is not None
+    if refused.reason and not passing:
         raise refused
 
 

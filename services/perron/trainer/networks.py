@@ -37,18 +37,18 @@ class Network:
     """A base on a device, with the part of it that a method trains."""
 
     def __init__(
-        self, folder: str, name: str, hyperparameters: Hyperparameters, device: torch.device
+        self, folder: str, name: str, hyperparameters: Hyperparameters, device: torch.device, *, bf16: bool
     ) -> None:
         """Loads the base in `folder`; `name` is what the weights written later say they belong to."""
         self.device = device
         self._folder = Path(folder)
         self._name = name
+        self._bf16 = bf16
         self._method = hyperparameters.method
-        # A frozen base is only read, so half precision is enough; what is trained is kept in full.
-        halved = device.type == "cuda" and self._method is Method.LORA
         base: Any = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=torch.bfloat16 if halved else torch.float32,
+            # A frozen base is only read, so half precision is enough; what is trained is kept in full.
+            dtype=torch.bfloat16 if bf16 and self._method is Method.LORA else torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -56,7 +56,6 @@ class Network:
         base.config.use_cache = False
         self.parameters: int = sum(parameter.numel() for parameter in base.parameters())
         self.length_max: int = getattr(base.config, "max_position_embeddings", 0) or _LENGTH_DEFAULT
-        self._autocast = device.type == "cuda" and torch.cuda.is_bf16_supported()
         torch.manual_seed(hyperparameters.seed)
         self.module: Any = self._adapted(base, hyperparameters.lora) if self._method is Method.LORA else base
         for _, parameter in self.trained():
@@ -71,7 +70,7 @@ class Network:
     @property
     def precision(self) -> str:
         """How the arithmetic is done: bf16 or fp32."""
-        return "bf16" if self._autocast else "fp32"
+        return "bf16" if self._bf16 else "fp32"
 
     @property
     def parameters_trained(self) -> int:
@@ -88,7 +87,7 @@ class Network:
         A position that does not follow its neighbour begins another chat, which sees nothing of those
         before it: that is how rows are packed, and how their padding is kept apart.
         """
-        with torch.autocast("cuda", torch.bfloat16, enabled=self._autocast):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
             return self.module(input_ids=tokens, position_ids=positions, use_cache=False).logits
 
     def save(self, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What the environment says about a trainer."""
 
+import hashlib
 import re
 import socket
 from pathlib import Path
@@ -10,7 +11,8 @@ from pydantic_settings import SettingsConfigDict
 
 from perron.chassis.settings import ProcessSettings
 
-_NAME_MAX: Final = 64
+_DIGITS: Final = 8
+_MACHINE_MAX: Final = 64 - 1 - _DIGITS
 
 
 class Settings(ProcessSettings):
@@ -25,7 +27,7 @@ class Settings(ProcessSettings):
         "",
         pattern=r"^[A-Za-z0-9._-]{0,64}$",
         description="Name of the worker, the same after a restart and unlike any other's. "
-        "Default: the machine's.",
+        "Default: made of the machine's name and the scratch folder.",
     )
     models_file: str = Field(
         "models.yaml",
@@ -57,8 +59,10 @@ class Settings(ProcessSettings):
     )
 
     def worker_name(self) -> str:
-        """Returns the name that finetuning knows the worker by."""
-        return self.name or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:_NAME_MAX] or "trainer"
+        """Returns the name that finetuning knows the worker by; no two workers share a scratch folder."""
+        machine = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+        folder = hashlib.sha256(str(self.scratch()).encode()).hexdigest()[:_DIGITS]
+        return self.name or f"{machine[:_MACHINE_MAX]}-{folder}"
 
     def scratch(self) -> Path:
         """Returns the scratch folder as an absolute path."""

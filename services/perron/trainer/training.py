@@ -219,8 +219,10 @@ def collated(batch: Batch, examples: Sequence[Example]) -> tuple[Any, Any, Any]:
         start = 0
         for index in row:
             length = len(examples[index].tokens)
-            tokens[line, start : start + length] = torch.tensor(examples[index].tokens)
-            weights[line, start : start + length] = torch.tensor(examples[index].weights)
+            tokens[line, start : start + length] = torch.frombuffer(examples[index].tokens, dtype=torch.int32)
+            weights[line, start : start + length] = torch.frombuffer(
+                examples[index].weights, dtype=torch.float32
+            )
             positions[line, start : start + length] = torch.arange(length)
             start += length
         positions[line, start:] = torch.arange(width - start)  # the padding is a chat of its own

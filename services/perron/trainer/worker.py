@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from perron.trainer.bases import Base
     from perron.trainer.scratch import Scratch
 
-_POLL_SECONDS: Final = 30.0
 _DESCRIPTION_MAX: Final = 200
 _DEFECT: Final = job_pb2.JobFailure.REASON_TRAINER_FAILED
 _STOPPED: Final = TrainingFailedError(Reason.WORKER_STOPPED, "the worker was stopped")
@@ -87,6 +86,7 @@ class Worker:
         self._threads = threads
         self._poll_seconds = poll_seconds
         self._idle_seconds = idle_seconds
+        self._unanswered = False
         self.child: Child | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -113,10 +113,13 @@ class Worker:
 
     async def _ask(self) -> pb2.Lease | None:
         try:
-            response = await self._peer.call(self._stub.LeaseJob, self._request, timeout=_POLL_SECONDS)
+            response = await self._peer.call(self._stub.LeaseJob, self._request)
         except PerronError as error:
-            _log.warning("no answer to a worker's question", code=error.code, reason=error.reason)
+            if not self._unanswered:  # once, not every second
+                _log.warning("finetuning lends nothing for now", code=error.code, reason=error.reason)
+            self._unanswered = True
             return None
+        self._unanswered = False
         return response.lease if response.HasField("lease") else None
 
     async def _serve(self, lease: pb2.Lease, stopped: asyncio.Future[Any]) -> None:

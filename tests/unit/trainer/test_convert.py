@@ -1,5 +1,7 @@
 """Every value that a lease can ask for reaches the training, and every reason of the training has a name."""
 
+import re
+
 import pytest
 
 from perron.api.finetuning.v1 import job_pb2, model_pb2
@@ -77,5 +79,9 @@ def test_what_would_fail_again_is_not_tried_again() -> None:
 
 def test_a_worker_keeps_its_name_and_every_setting_says_what_it_is() -> None:
     assert Settings.read({"PERRON_TRAINER_NAME": "gpu-1"}).worker_name() == "gpu-1"
-    assert Settings.read({}).worker_name() == Settings.read({}).worker_name() != ""
+    assert Settings.read({}).worker_name() == Settings.read({}).worker_name()
+    assert (
+        Settings.read({}).worker_name() != Settings.read({"PERRON_TRAINER_SCRATCH_FOLDER": "b"}).worker_name()
+    )
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", Settings.read({}).worker_name())
     assert all(field.description for field in Settings.model_fields.values())

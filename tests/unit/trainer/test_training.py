@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from perron.trainer import chats, training
+from perron.trainer import chats, networks, training
 from perron.trainer.model import (
     Evaluated,
     Finished,
@@ -23,6 +23,7 @@ from perron.trainer.model import (
     Stepped,
     TrainingFailedError,
 )
+from perron.trainer.plan import plan
 from tests.unit.trainer.chats_of_tests import QUICK, chat, digest, only, sums, task, trained, written
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -141,6 +142,27 @@ def test_chats_that_share_a_row_see_nothing_of_each_other(base: Path) -> None:
     torch.testing.assert_close(packed[1, : lengths[2]], alone[2], atol=1e-4, rtol=1e-4)
     # Without positions that begin anew, the second chat would read the first.
     assert not torch.allclose(blind[0, second], alone[1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("asked", [QUICK, FULL], ids=["LORA", "FULL"])
+def test_in_bf16_it_learns_and_keeps_what_it_trains_in_full(
+    asked: Hyperparameters, base: Path, tmp_path: Path
+) -> None:
+    """As on a GPU; the arithmetic is the same on a processor."""
+    asked = replace(asked, epochs=3)
+    network = networks.Network(str(base), "tiny", asked, torch.device("cpu"), bf16=True)
+    tokenizer = networks.tokenizer_of(str(base))
+    examples = [chats.example(one, tokenizer) for one in sums(32)]
+    events: list[Any] = []
+    steps = plan([len(example.tokens) for example in examples], asked)
+
+    run = training.Training(network, asked, steps, examples, examples, output=tmp_path, report=events.append)
+    run.run()
+
+    first, *_, last = (event.loss for event in only(events, Evaluated))
+    assert last < first - 1
+    assert network.precision == "bf16"
+    assert {parameter.dtype for _, parameter in network.trained()} == {torch.float32}
 
 
 def test_accumulating_gradients_changes_nothing_but_memory(base: Path, tmp_path: Path) -> None:
