@@ -12,7 +12,7 @@ import pytest
 from tests.rpcs import ROOT
 
 SERVICES = ROOT / "services" / "perron"
-ROOMS = ("identity", "quotas", "governance", "admission")
+ROOMS = ("identity", "quotas", "governance", "admission", "finetuning")
 LINES_MAX = 400
 
 EVERY_ROOM = ("__init__.py", "__main__.py", "app.py", "convert.py", "errors.py", "model.py", "settings.py")
@@ -26,6 +26,9 @@ WIRING = re.compile(
 
 BETWEEN_SERVICES = frozenset({"admissions", "exchanges"})
 """Admission's modules that pass on the questions and answers of other services, and wait for them."""
+
+BYTES = frozenset({"pace", "receiving", "sealed_blobs", "storage"})
+"""Finetuning's modules that move bytes to and from the storage, and wait for them."""
 
 FOREIGN_TO_DOMAIN = frozenset({"grpc", "google", "sqlalchemy", "os", "asyncio", "uuid_utils", "perron.api"})
 
@@ -63,7 +66,7 @@ def test_the_domain_knows_neither_wire_nor_store_nor_environment(room: str) -> N
     foreign = {
         f"{path.relative_to(SERVICES)}: {name}"
         for path in (SERVICES / room).glob("*.py")
-        if not WIRING.match(path.stem) and path.stem not in BETWEEN_SERVICES
+        if not WIRING.match(path.stem) and path.stem not in BETWEEN_SERVICES | BYTES
         for name in imported(path)
         if any(name == other or name.startswith(f"{other}.") for other in FOREIGN_TO_DOMAIN)
     }

@@ -33,12 +33,12 @@ from perron.finetuning.downloads import Downloads
 from perron.finetuning.file_servicer import FileServicer
 from perron.finetuning.files import Files
 from perron.finetuning.following import of_governance, of_identity
-from perron.finetuning.governance import Governance
 from perron.finetuning.job_servicer import JobServicer
 from perron.finetuning.jobs import Jobs
 from perron.finetuning.model_servicer import ModelServicer
 from perron.finetuning.models import Models
 from perron.finetuning.operator_files import read_base_models, read_distributors
+from perron.finetuning.peers import Governance
 from perron.finetuning.settings import Settings
 from perron.finetuning.storage import Storage
 from perron.finetuning.store import Store

@@ -33,7 +33,7 @@ from perron.finetuning.model import (
     Resolved,
     Transfer,
 )
-from perron.finetuning.models import etag
+from perron.finetuning.models import downloadable, etag
 from perron.finetuning.moves import as_of
 from perron.finetuning.worker_leases import validation_loss
 
@@ -243,11 +243,6 @@ def model(found: Model) -> model_pb2.Model:
     else:
         message.artifacts.extend(map(artifact, downloadable(found)))
     return message
-
-
-def downloadable(found: Model) -> list[Artifact]:
-    """Returns the files of a model that leave the service: all but what only a training needs."""
-    return [one for one in found.artifacts if one.kind is not ArtifactKind.STATE]
 
 
 def erasure(found: Model) -> model_pb2.Erasure:

@@ -19,8 +19,8 @@ from perron.finetuning.entitlements import allowance
 from perron.finetuning.file_model import PART_BYTES, File, Upload
 from perron.finetuning.file_store import FileStore
 from perron.finetuning.files import Files
-from perron.finetuning.governance import Governance
 from perron.finetuning.pace import let_out, paced
+from perron.finetuning.peers import Governance
 from perron.finetuning.receiving import Receiving
 from perron.finetuning.sealed_blobs import read
 from perron.finetuning.storage import Storage

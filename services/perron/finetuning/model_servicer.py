@@ -1,7 +1,7 @@
 """ModelService on the wire, but for its streams; single resolutions and batches meet in one batcher."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -17,14 +17,16 @@ from perron.chassis.paging import Pages
 from perron.chassis.passports import Passport
 from perron.finetuning import convert, errors
 from perron.finetuning.base_models import BaseModels
-from perron.finetuning.disclosures import Holdings, TransferCommand, Transfers
-from perron.finetuning.downloads import DAY_US, Downloads
-from perron.finetuning.governance import Governance
-from perron.finetuning.model import Gate, Model, Resolved, Transfer
+from perron.finetuning.disclosures import DownloadCommand, Holdings, TransferCommand, Transfers
+from perron.finetuning.downloads import Downloads, Place
+from perron.finetuning.model import Artifact, Gate, Holding, Model, Resolved, Transfer
 from perron.finetuning.models import Models, ResolveCommand, UpdateCommand
+from perron.finetuning.peers import Governance
 from perron.finetuning.store import Store
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+_HELD_US: Final = 86_400_000_000
+"""How long a copy is taken to be held where nobody says otherwise."""
 
 
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
@@ -138,21 +140,33 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         self, request: pb.DownloadModelRequest, context: _Context
     ) -> AsyncIterator[pb.DownloadModelResponse]:
         """Streams a model to its own workspace."""
-        async for part in self._downloads.of_owner(current_call(), request):
-            yield part
+        ttl_us = convert.microseconds(request.ttl, _HELD_US)
+        command = DownloadCommand(request.model_id, request.holding_id, ttl_us)
+        place = Place(request.artifact, request.offset)
+        async for part in self._downloads.of_owner(current_call(), command, place):
+            if isinstance(part, Holding):
+                yield pb.DownloadModelResponse(holding=convert.holding(part))
+            elif isinstance(part, Artifact):
+                yield pb.DownloadModelResponse(artifact=convert.artifact(part))
+            else:
+                yield pb.DownloadModelResponse(chunk=part)
 
     async def DownloadTransfer(
         self, request: pb.DownloadTransferRequest, context: _Context
     ) -> AsyncIterator[pb.DownloadTransferResponse]:
         """Streams a model to the party of a transfer."""
-        async for part in self._downloads.of_transfer(request):
-            yield part
+        place = Place(request.artifact, request.offset)
+        async for part in self._downloads.of_transfer(request.secret, place):
+            if isinstance(part, Artifact):
+                yield pb.DownloadTransferResponse(artifact=convert.artifact(part))
+            elif isinstance(part, bytes):
+                yield pb.DownloadTransferResponse(chunk=part)
 
     async def RenewHolding(
         self, request: pb.RenewHoldingRequest, context: _Context
     ) -> pb.RenewHoldingResponse:
         """Prolongs a holding."""
-        call, ttl_us = current_call(), convert.microseconds(request.ttl, DAY_US)
+        call, ttl_us = current_call(), convert.microseconds(request.ttl, _HELD_US)
         found, deleted = await self._database.write(
             lambda tx: self._holdings.renew(Store(tx), call, request.holding_id, ttl_us)
         )

@@ -16,6 +16,7 @@ from perron.finetuning import errors
 from perron.finetuning.file_model import BlobState
 from perron.finetuning.model import (
     Artifact,
+    ArtifactKind,
     ErasureState,
     Job,
     Model,
@@ -188,6 +189,11 @@ def _follow(store: Store, model: Model) -> bool:
 def etag(model: Model) -> str:
     """Returns the etag of a model's present version (AIP-154)."""
     return str(model.version)
+
+
+def downloadable(model: Model) -> list[Artifact]:
+    """Returns the files of a model that leave the service: all but what only a training needs."""
+    return [one for one in model.artifacts if one.kind is not ArtifactKind.STATE]
 
 
 def _lock(store: Store, call: Call, model_id: str) -> Model:

@@ -17,7 +17,7 @@ from perron.finetuning.blobs import Blobs
 from perron.finetuning.file_model import Blob, BlobKind, BlobState, Runs
 from perron.finetuning.file_store import FileStore
 from perron.finetuning.files import Files
-from perron.finetuning.governance import Governance
+from perron.finetuning.peers import Governance
 from perron.finetuning.storage import Storage, StoredObject
 
 T = TypeVar("T")

@@ -14,9 +14,9 @@ from perron.chassis.interceptors.access import current_call
 from perron.finetuning import convert, errors
 from perron.finetuning.artifacts import Artifacts, WriteCommand, Writing
 from perron.finetuning.file_model import OpenBlob
-from perron.finetuning.governance import Governance
 from perron.finetuning.model import Artifact, Capabilities, Job, Progress
 from perron.finetuning.pace import paced
+from perron.finetuning.peers import Governance
 from perron.finetuning.sealed_blobs import read
 from perron.finetuning.storage import Storage
 from perron.finetuning.store import Store

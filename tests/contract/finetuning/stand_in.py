@@ -35,7 +35,7 @@ from perron.chassis.server import Application
 from perron.finetuning import tables
 from perron.finetuning.app import REVISION, build
 from perron.finetuning.file_model import Directives, Retention
-from perron.finetuning.governance import Governance, Scope
+from perron.finetuning.peers import Governance, Scope
 from perron.finetuning.settings import Settings
 
 MODELS = """
