@@ -7,7 +7,7 @@ from typing import Final
 
 from perron.finetuning.jsonl import Counts, Fault
 
-PART_BYTES: Final = 4 * 1024 * 1024
+PART_BYTES: Final = 2 * 1024 * 1024
 """How many bytes of content one object in storage holds; the last one of a blob holds what is left."""
 
 

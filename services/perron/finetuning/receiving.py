@@ -4,8 +4,8 @@ What a broken stream had brought is read back from storage when another goes on:
 digest and the same validator, so neither keeps a state that a crash could tear.
 """
 
-import asyncio
 import hashlib
+from functools import partial
 
 from perron.finetuning import errors
 from perron.finetuning.file_model import OpenBlob, Runs, Upload
@@ -44,7 +44,7 @@ class Receiving:
     async def catch_up(self) -> None:
         """Reads what is stored already. Raises Unavailable."""
         async for piece in read(self._storage, self._blob, 0, self._upload.received_bytes):
-            await asyncio.to_thread(self._take, piece)
+            await self._storage.aside(partial(self._take, piece))
 
     async def take(self, chunk: bytes) -> bool:
         """Takes the next bytes; returns whether `stored_bytes` has grown.
@@ -54,7 +54,7 @@ class Receiving:
         if self._received + len(chunk) > self._upload.bytes:
             raise errors.field_invalid("chunk", "more bytes than were announced")
         self._received += len(chunk)
-        await asyncio.to_thread(self._take, chunk)
+        await self._storage.aside(partial(self._take, chunk))
         return await self._writer.write(chunk)
 
     async def finish(self) -> tuple[Report, bytes] | None:
@@ -65,7 +65,7 @@ class Receiving:
         if self._digest.hexdigest() != self._upload.sha256:
             return None
         await self._writer.finish()
-        return await asyncio.to_thread(self._report)
+        return await self._storage.aside(self._report)
 
     def _take(self, piece: bytes) -> None:
         self._digest.update(piece)

@@ -2,12 +2,12 @@
 
 A segment is 64 KiB under AES-256-GCM with a data key of the blob's own; it is bound to its blob, its number
 and whether it is the last, so that none can be moved, dropped or cut off. A range opens without reading what
-lies before it. Segments travel in parts of 4 MiB, one object each, and a part counts from the moment that its
+lies before it. Segments travel in parts of 2 MiB, one object each, and a part counts from the moment that its
 writer says so in the store: what a broken stream left behind beyond it is as if it were not there.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
 from perron.chassis.errors import Unavailable
@@ -55,7 +55,9 @@ class BlobWriter:
         self._waiting.clear()
 
     async def _put(self, content: bytes, *, is_last: bool) -> None:
-        sealed = await asyncio.to_thread(_seal_part, self._blob, self._part, content, is_last=is_last)
+        sealed = await self._storage.aside(
+            partial(_seal_part, self._blob, self._part, content, is_last=is_last)
+        )
         await self._storage.put(part_key(self._blob.blob.blob_id, self._part, self._stream), sealed)
         self._part += 1
 
@@ -74,7 +76,7 @@ async def read(
         before = min(end, (segment // _SEGMENTS + 1) * PART_BYTES, start - start % PIECE_BYTES + PIECE_BYTES)
         until = -(-before // SEGMENT_BYTES)
         sealed = await _fetch(storage, blob, segment, until)
-        content = await asyncio.to_thread(_open_segments, blob, segment, sealed)
+        content = await storage.aside(partial(_open_segments, blob, segment, sealed))
         skipped = segment * SEGMENT_BYTES
         yield content[start - skipped : before - skipped]
         start = before

@@ -12,9 +12,10 @@ are made by this service. No text of a caller is ever part of one.
 import asyncio
 import os
 import re
-import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -24,6 +25,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from perron.chassis import telemetry
+from perron.chassis.clock import SystemClock
 from perron.chassis.errors import SetupError, Unavailable
 
 T = TypeVar("T")
@@ -53,16 +55,24 @@ class Storage:
     def __init__(self, url: str) -> None:
         """Opens the storage; raises SetupError for a URL that is none."""
         self._folder: Path | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="content")
         try:
             self._store = self._open(url)
         except (BaseError, OSError, ValueError) as error:
             raise SetupError(f"storage {_shown(url)}: {_reason(error)}") from None
 
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Runs work on content beside the event loop, one after the other.
+
+        In many threads each would keep memory of its own for the largest piece it ever saw.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     async def put(self, key: str, content: bytes) -> None:
         """Writes an object whole, in the place of the one of the same key if there is one."""
         await self._ask(obstore.put_async(self._store, key, content, use_multipart=False))
         if self._folder is not None:
-            await self._ask(asyncio.to_thread(_sync, self._folder / key))
+            await self._ask(self.aside(partial(_sync, self._folder / key)))
 
     async def get(self, key: str) -> bytes:
         """Returns an object. Raises MissingObjectError."""
@@ -97,7 +107,7 @@ class Storage:
         """Deletes what writers that were killed left behind in a local folder; returns how many."""
         if self._folder is None:
             return 0
-        return await self._ask(asyncio.to_thread(_delete_drafts, self._folder, older_than))
+        return await self._ask(self.aside(partial(_delete_drafts, self._folder, older_than)))
 
     def _open(self, url: str) -> Any:
         parts = urlsplit(url)
@@ -145,7 +155,7 @@ def _sync(path: Path) -> None:
 
 def _delete_drafts(folder: Path, older_than: timedelta) -> int:
     # A local object is written beside its place and renamed; listings leave out what was never renamed.
-    limit = time.time() - older_than.total_seconds()
+    limit = SystemClock().now_us() / 1_000_000 - older_than.total_seconds()
     drafts = [path for path in folder.rglob("*#*") if _DRAFT.search(path.name) and path.is_file()]
     old = [path for path in drafts if path.stat().st_mtime <= limit]
     for path in old:
