@@ -48,7 +48,7 @@ from perron.finetuning.worker_servicer import WorkerServicer
 
 REVISION: Final = "0001"
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
-_JOBS_EVERY: Final = timedelta(seconds=1)
+_JOBS_EVERY: Final = timedelta(seconds=2)
 _FILES_EVERY: Final = timedelta(seconds=30)
 _ERASURE_EVERY: Final = timedelta(seconds=5)
 _SWEEP_EVERY: Final = timedelta(minutes=10)

@@ -69,6 +69,8 @@ class Downloads:
 
     async def of_transfer(self, secret: str, place: Place) -> AsyncIterator[Part]:
         """Yields each file and its bytes, until the transfer is revoked or over."""
+        # Anybody may knock: a key that opens nothing costs no write.
+        await self._database.read(lambda tx: self._transfers.open(Store(tx), secret))
         transfer, model = await self._database.write(lambda tx: self._transfers.begin(Store(tx), secret))
 
         def check(store: Store) -> object:

@@ -141,17 +141,22 @@ class JobStore(Mutations):
         found = self._jobs_where(query)
         return found[0] if found else None
 
-    def is_waiting(self, capabilities: Capabilities) -> bool:
-        """Says, without a lock, whether a job may wait for such a worker, or is to be taken back."""
+    def waiting(self, capabilities: Capabilities) -> tuple[str, str, str] | None:
+        """Returns organization, workspace and id of a job that may be lent to such a worker, without a lock.
+
+        A job that is to be taken back first counts too.
+        """
         waits = and_(
             _JOBS.c.state == JobState.STARTED.value,
             _JOBS.c.base_model.in_(list(capabilities.base_models)),
             _JOBS.c.method.in_([method.value for method in capabilities.methods]),
         )
         for condition in (waits, self._overdue()):
-            if self.tx.execute(select(_JOBS.c.id).where(condition).limit(1)).first() is not None:
-                return True
-        return False
+            query = select(_JOBS.c.organization_id, _JOBS.c.workspace_id, _JOBS.c.id).where(condition)
+            row = self.tx.execute(query.order_by(_JOBS.c.id).limit(1)).first()
+            if row is not None:
+                return row.organization_id, row.workspace_id, row.id
+        return None
 
     def lock_overdue(self, count: int) -> list[Job]:
         """Returns jobs whose lease has run out, locked until the commit; those that others hold are left."""

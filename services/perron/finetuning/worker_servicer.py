@@ -166,9 +166,15 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         return pb.FailJobResponse(state=convert.STATES[job.state])
 
     async def _lend(self, capabilities: Capabilities) -> Lent | None:
-        """Looks without a lock first: workers that wait cost no writes."""
-        if not await self._database.read(lambda tx: Store(tx).is_waiting(capabilities)):
+        """Looks without a lock first: workers that wait cost no writes.
+
+        Nothing is lent while governance cannot be asked: no report could be answered, and the lease would
+        run out. Raises Unavailable.
+        """
+        scope = await self._database.read(lambda tx: Store(tx).waiting(capabilities))
+        if scope is None:
             return None
+        await self._governance.directives([scope])
         return await self._database.write(lambda tx: self._leases.lend(Store(tx), capabilities))
 
     async def _input(self, lease: LeaseReference, blob_id: str) -> OpenBlob:

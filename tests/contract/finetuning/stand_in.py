@@ -27,7 +27,7 @@ from perron.api.finetuning.v1 import (
 )
 from perron.chassis import credentials
 from perron.chassis.clock import Clock
-from perron.chassis.errors import Unauthenticated
+from perron.chassis.errors import Unauthenticated, Unavailable
 from perron.chassis.ids import from_bytes
 from perron.chassis.interceptors.access import Call, Caller, CallerKind, Verified
 from perron.chassis.passports import Passport
@@ -152,11 +152,14 @@ class Rules(Governance):
     def __init__(self) -> None:
         self.retention = Retention(identifier("dec", 1))
         self.present = Directives(zero_retention=False, held=False)
+        self.is_down = False
 
     async def retention_of_file(self, call: Call, now_us: int) -> Retention:
         return self.retention
 
     async def directives(self, scopes: Sequence[Scope]) -> list[Directives]:
+        if self.is_down:
+            raise Unavailable("PEER_UNAVAILABLE", "governance does not answer")
         return [self.present for _ in scopes]
 
 

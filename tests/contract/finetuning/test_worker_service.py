@@ -202,6 +202,18 @@ async def test_a_report_under_zero_retention_binds_the_files_to_jobs(finetuning:
     assert file.HasField("expire_time")
 
 
+async def test_nothing_is_lent_while_governance_cannot_be_asked(finetuning: Running) -> None:
+    file = await finetuning.upload("ada")
+    job = await finetuning.create_job("ada", [file.file_id])
+    finetuning.rules.is_down = True
+
+    assert (await refused(finetuning.lease())).reason == "PEER_UNAVAILABLE"
+
+    assert (await finetuning.job("ada", job.job_id)).attempts == 0
+    finetuning.rules.is_down = False
+    assert await finetuning.lease() is not None
+
+
 async def test_a_worker_reaches_the_files_of_its_lease_alone(finetuning: Running) -> None:
     _, worker = await running_job(finetuning)
     other = await finetuning.upload("ada")

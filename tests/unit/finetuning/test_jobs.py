@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +11,16 @@ from perron.chassis.events import Event
 from perron.chassis.testing import BOTH, FakeClock
 from perron.finetuning import entitlements, following
 from perron.finetuning.entitlements import Allowance
-from perron.finetuning.model import ArtifactKind, FailureReason, JobState, Metrics, MetricSource, Progress
+from perron.finetuning.model import (
+    ArtifactKind,
+    Capabilities,
+    FailureReason,
+    Job,
+    JobState,
+    Metrics,
+    MetricSource,
+    Progress,
+)
 from perron.finetuning.states import FINAL, TRANSITIONS, Verb
 from perron.finetuning.store import Store
 from perron.finetuning.worker_leases import Cancel, Report
@@ -190,6 +200,31 @@ async def test_a_job_is_lent_to_one_of_many_workers(database: Database) -> None:
     )
 
     assert sum(one is not None for one in lent) == 1
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_without_the_lock_two_workers_are_lent_the_same_job(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The racy variant: what the row's lock is for (SQLite has one writer anyway)."""
+    platform = Platform(database)
+    job = await platform.create(await platform.file())
+    both_found, apart = asyncio.Barrier(2), itertools.count(step=10)
+    loop = asyncio.get_running_loop()
+
+    def unlocked(store: Store, _: Capabilities) -> Job:
+        found = store.job(WORKSPACE, job.job_id)
+        asyncio.run_coroutine_threadsafe(both_found.wait(), loop).result(timeout=10)
+        return replace(found, events=found.events + next(apart))  # else the numbers of events collide
+
+    monkeypatch.setattr(Store, "lock_next", unlocked)
+
+    lent = await asyncio.gather(
+        *(platform.write(lambda store: platform.leases.lend(store, WORKER)) for _ in range(2))
+    )
+
+    assert {one.job.job_id for one in lent if one is not None} == {job.job_id}
+    assert [one.job.lease.fencing_token for one in lent if one is not None] == [1, 1]
 
 
 @both
