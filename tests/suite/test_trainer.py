@@ -287,25 +287,20 @@ def longer() -> job_pb2.Hyperparameters:
     return asked
 
 
-@pytest.mark.parametrize(
-    ("why", "named"),
-    [
-        (pb2.ReportResponse.CANCEL_REASON_CANCELLED, job_pb2.JobFailure.REASON_WORKER_STOPPED),
-        (pb2.ReportResponse.CANCEL_REASON_FILE_GONE, job_pb2.JobFailure.REASON_FILE_GONE),
-    ],
-)
-async def test_a_cancelled_job_ends_with_the_next_report(why: int, named: int, house: House) -> None:
+async def test_a_cancelled_job_ends_with_the_next_report(house: House) -> None:
     house.lend(longer())
     house.work()
     pid = await house.child()
     house.finetuning.answer = pb2.ReportResponse(
-        instruction=pb2.ReportResponse.INSTRUCTION_CANCEL, cancel_reason=why
+        instruction=pb2.ReportResponse.INSTRUCTION_CANCEL,
+        cancel_reason=pb2.ReportResponse.CANCEL_REASON_FILE_GONE,
     )
     before = len(house.finetuning.metrics)
     await within(house.finetuning.ended.wait())
     (failed,) = house.finetuning.failed
 
-    assert (failed.reason, failed.retriable, failed.scratch_wiped) == (named, False, True)
+    assert (failed.reason, failed.retriable) == (job_pb2.JobFailure.REASON_FILE_GONE, False)
+    assert failed.scratch_wiped
     assert house.finetuning.scratch_at_end == ["lock"]
     assert len(house.finetuning.metrics) <= before + 256  # one report
     await gone(pid)
@@ -361,15 +356,20 @@ async def test_a_worker_that_hears_nothing_ends_its_child_when_the_lease_may_hav
     assert not (house.folder / "scratch" / "job").exists()
 
 
-@pytest.mark.parametrize("fault", ["killed child", "corrupt input", "unknown base", "stopped worker"])
+@pytest.mark.parametrize(
+    "fault", ["killed child", "corrupt input", "unknown base", "stopped worker", "no room"]
+)
 async def test_what_goes_wrong_is_said_after_the_folder_is_wiped(fault: str, house: House) -> None:
     house.finetuning.corrupt = fault == "corrupt input"
-    house.lend(longer(), base="other" if fault == "unknown base" else "tiny")
+    house.finetuning.full = fault == "no room"
+    house.lend(ASKED if fault == "no room" else longer(), "other" if fault == "unknown base" else "tiny")
     worker = house.work()
     expected = (job_pb2.JobFailure.REASON_TRAINER_FAILED, True)
     match fault:
         case "killed child":
             os.kill(await house.child(), signal.SIGKILL)
+        case "no room":
+            expected = (job_pb2.JobFailure.REASON_TRAINER_FAILED, False)
         case "unknown base":
             expected = (job_pb2.JobFailure.REASON_BASE_MODEL_MISSING, False)
         case "stopped worker":

@@ -54,7 +54,7 @@ class HeldLease:
         self._stub = worker_service_pb2_grpc.WorkerServiceStub(peer.channel)
         self._reference = pb2.LeaseReference(lease_id=lease.lease_id, fencing_token=lease.fencing_token)
         self._ttl_seconds = lease.ttl.ToTimedelta().total_seconds()
-        self._answered = _now()
+        self._renewed = _now()
         self._progress: job_pb2.Progress | None = None
         self._metrics: list[job_pb2.Metrics] = []
         self._checkpoints: list[pb2.CheckpointWritten] = []
@@ -89,14 +89,14 @@ class HeldLease:
         try:
             while True:
                 request = self._next_report()
+                call = call or self._peer.stream(self._stub.Report, None)
+                sent = _now()
                 while (response := await self._exchange(call, request)) is None:
-                    if call is not None:
-                        call.cancel()
-                    if _now() - self._answered > self._ttl_seconds:
-                        raise LeaseLostError
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    call.cancel()
+                    await self._pause()
                     call = self._peer.stream(self._stub.Report, None)
-                self._answered = _now()
+                    sent = _now()
+                self._renewed = sent  # the lease was prolonged after that, not after the answer came
                 if response.instruction == pb2.ReportResponse.INSTRUCTION_CANCEL:
                     raise JobCancelledError(response.cancel_reason)
                 await self._wait_for_news()
@@ -183,10 +183,8 @@ class HeldLease:
 
     async def _exchange(self, call: Any, request: pb2.ReportRequest) -> Any:
         """One report and its answer; None where the stream is gone and a new one has to be tried."""
-        if call is None:
-            return None
         try:
-            async with asyncio.timeout(self._ttl_seconds):
+            async with asyncio.timeout(self._left_seconds()):
                 await call.write(request)
                 response = await call.read()
         except grpc.aio.AioRpcError as error:
@@ -233,13 +231,18 @@ class HeldLease:
                 return await attempt()
             except grpc.aio.AioRpcError as error:
                 _raise_if_final(status.from_rpc_error(error))
-            except (Unavailable, DeadlineExceeded):
-                pass
             except PerronError as refused:
                 _raise_if_final(refused)
-            if _now() - self._answered > self._ttl_seconds:
-                raise LeaseLostError
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Waits before a repetition; raises LeaseLostError where the lease may have passed on by then."""
+        await asyncio.sleep(_PAUSE_SECONDS)
+        if self._left_seconds() <= 0:
+            raise LeaseLostError
+
+    def _left_seconds(self) -> float:
+        return self._renewed + self._ttl_seconds - _now()
 
 
 def _raise_if_final(refused: PerronError) -> None:

@@ -161,6 +161,9 @@ class Worker:
                 reason = convert.FAILURES.get(made.reason, _DEFECT)
                 retriable = made.reason in RETRIABLE
                 await held.fail(reason, retriable=retriable, description=made.message[:_DESCRIPTION_MAX])
+            case PerronError():  # what finetuning refuses, it refuses again: room in storage, for instance
+                _log.warning("refused", reason=made.reason)
+                await held.fail(_DEFECT, retriable=False, description=made.message[:_DESCRIPTION_MAX])
             case _:
                 telemetry.defect(made, "worker")
                 await held.fail(_DEFECT, retriable=True, description="the trainer has a defect; see its log")

@@ -12,7 +12,7 @@ from pydantic_settings import SettingsConfigDict
 from perron.api.finetuning.v1 import job_pb2, model_pb2, worker_service_pb2_grpc
 from perron.api.finetuning.v1 import worker_service_pb2 as pb2
 from perron.chassis import credentials
-from perron.chassis.errors import Aborted
+from perron.chassis.errors import Aborted, ResourceExhausted
 from perron.chassis.ids import from_bytes
 from perron.chassis.interceptors.access import Caller, CallerKind, Verified
 from perron.chassis.server import Application
@@ -42,7 +42,8 @@ def new_id(prefix: str, number: int) -> str:
 class Finetuning(worker_service_pb2_grpc.WorkerServiceServicer):
     """Lends one job at a time, from the last checkpoint, with a fencing token that grows.
 
-    Tests set `answer` (what reports are told), `corrupt` (inputs arrive damaged), and read what came.
+    Tests set `answer` (what reports are told), `corrupt` (inputs arrive damaged), `full` (no artifact is
+    taken), `lost` (the lease), and read what came.
     """
 
     def __init__(self, scratch: Path) -> None:
@@ -57,6 +58,7 @@ class Finetuning(worker_service_pb2_grpc.WorkerServiceServicer):
         self.answer = pb2.ReportResponse(instruction=pb2.ReportResponse.INSTRUCTION_CONTINUE)
         self.lost = False
         self.corrupt = False
+        self.full = False
         self.breaks = 0
         self.asked: list[pb2.LeaseJobRequest] = []
         self.blobs: dict[str, bytes] = {}
@@ -121,6 +123,8 @@ class Finetuning(worker_service_pb2_grpc.WorkerServiceServicer):
     async def WriteArtifact(self, requests: AsyncIterator[Any], context: Any) -> Any:
         start = (await anext(requests)).start
         self._check(start.lease)
+        if self.full:
+            raise ResourceExhausted("STORED_BYTES_EXCEEDED", "no room is left")
         content = b"".join([part.chunk async for part in requests])
         assert (len(content), hashlib.sha256(content).hexdigest()) == (start.bytes, start.sha256)
         blob_id = new_id("blob", 2000 + len(self.blobs))
