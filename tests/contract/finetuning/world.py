@@ -1,5 +1,6 @@
 """Finetuning on a real channel, beside a real governance and an identity that says what a test makes true."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable
@@ -10,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from perron.api.common.v1 import event_service_pb2_grpc, roles_pb2
+from perron.api.common.v1 import event_service_pb2, event_service_pb2_grpc, roles_pb2
 from perron.api.finetuning.v1 import file_service_pb2 as pb
 from perron.api.finetuning.v1 import file_service_pb2_grpc
 from perron.api.governance.v1 import directive_service_pb2_grpc
@@ -43,7 +44,22 @@ class Tenant(governance_world.Tenant):
 
 
 class Identity(governance_world.Identity):
-    """Answers with passports where they are wanted."""
+    """Answers with passports where they are wanted, and tells everybody of the same events."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.told: list[event_service_pb2.Event] = []
+        self.news = asyncio.Condition()
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        seen = request.cursor.number
+        yield event_service_pb2.WatchResponse(generation="g")
+        while True:
+            async with self.news:
+                while len(self.told) <= seen:
+                    await self.news.wait()
+            yield event_service_pb2.WatchResponse(generation="g", events=self.told[seen:])
+            seen = len(self.told)
 
     async def BatchVerify(self, request: Any, context: Any) -> Any:
         answer = await super().BatchVerify(request, context)
@@ -152,6 +168,16 @@ class World:
     async def download(self, caller: Metadata, file_id: str, **fields: Any) -> bytes:
         call = self.files.DownloadFile(pb.DownloadFileRequest(file_id=file_id, **fields), metadata=caller)
         return b"".join([part.chunk async for part in call])
+
+    async def tell(self, kind: str, tenant: Tenant, **fields: str) -> None:
+        """Makes an event of identity known to whoever follows it."""
+        number = len(self.identity.told) + 1
+        event = event_service_pb2.Event(
+            number=number, kind=kind, organization_id=tenant.organization_id, **fields
+        )
+        async with self.identity.news:
+            self.identity.told.append(event)
+            self.identity.news.notify_all()
 
     def objects(self) -> list[Path]:
         """Everything in storage, drafts included."""
