@@ -1,6 +1,7 @@
 """JobService on the wire. A Watch reads the events that are stored: nothing of it lives in this process."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from perron.api.finetuning.v1 import job_service_pb2 as pb
 from perron.api.finetuning.v1 import job_service_pb2_grpc
 from perron.chassis import events as outbox
 from perron.chassis.database import Database, Transaction
+from perron.chassis.errors import PerronError
 from perron.chassis.interceptors.access import current_call
 from perron.chassis.paging import Pages
 from perron.finetuning import convert, errors
@@ -53,7 +55,8 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         call, command = current_call(), convert.create_command(request)
         made = await self._database.write(lambda tx: self._jobs.create(Store(tx), call, command))
         if made.job_id:
-            await self._database.write(lambda tx: self._jobs.validate(Store(tx)))
+            with contextlib.suppress(PerronError):  # the job is created; whoever sweeps validates it
+                await self._database.write(lambda tx: self._jobs.validate_at_once(Store(tx), made))
         return pb.CreateJobResponse(job=convert.job(made))
 
     async def GetJob(self, request: pb.GetJobRequest, context: _Context) -> pb.GetJobResponse:

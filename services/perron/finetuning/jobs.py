@@ -33,7 +33,7 @@ from perron.finetuning.store import Store
 
 FILES_OVERLAP: Final = "FILES_OVERLAP"
 _STARTED: Final = frozenset({JobState.STARTED, JobState.RUNNING, JobState.SUCCEEDED})
-_SWEPT_AT_ONCE: Final = 20
+_SWEPT_AT_ONCE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +121,25 @@ class Jobs:
         """Validates jobs that wait for it, oldest first; says whether there may be more."""
         waiting = store.lock_in_state((JobState.QUEUED, JobState.VALIDATING), _SWEPT_AT_ONCE)
         for job in waiting:
-            self.validate_one(store, job)
+            self._validate(store, job)
         return len(waiting) == _SWEPT_AT_ONCE
 
-    def validate_one(self, store: Store, job: Job) -> Job:
+    def validate_at_once(self, store: Store, job: Job) -> None:
+        """Validates a job that was just created, unless somebody was faster."""
+        self._validate(store, store.lock_job(job.workspace_id, job.job_id))
+
+    def file_gone(self, store: Store, file_id: str, reason: FailureReason) -> None:
+        """Ends the jobs that still need a file which is deleted, or whose content may no longer be kept."""
+        for job in store.lock_open_of_file(file_id):
+            fail(store, job, reason, "A file of the job is gone.")
+
+    def workspace_gone(self, store: Store, organization_id: str, workspace_id: str) -> None:
+        """Ends the jobs of a workspace (empty: of the organization) that was deleted for good."""
+        for job in store.lock_open_of_tenant(organization_id, workspace_id):
+            if not fail(store, job, FailureReason.WORKSPACE_ENDED, "The workspace ended."):
+                move(store, job, Verb.ACKNOWLEDGE)
+
+    def _validate(self, store: Store, job: Job) -> Job:
         """Takes a locked job from QUEUED to STARTED, or to VALIDATED where it waits for its owner."""
         if can(job, Verb.VALIDATE):
             job = move(store, job, Verb.VALIDATE)
@@ -141,17 +156,6 @@ class Jobs:
             job = note(store, replace(job, warnings=(*job.warnings, warning)), EventKind.WARNING, warning)
         job = move(store, job, Verb.APPROVE)
         return move(store, job, Verb.START) if job.auto_start else job
-
-    def file_gone(self, store: Store, file_id: str, reason: FailureReason) -> None:
-        """Ends the jobs that still need a file which is deleted, or whose content may no longer be kept."""
-        for job in store.lock_open_of_file(file_id):
-            fail(store, job, reason, "A file of the job is gone.")
-
-    def workspace_gone(self, store: Store, organization_id: str, workspace_id: str) -> None:
-        """Ends the jobs of a workspace (empty: of the organization) that was deleted for good."""
-        for job in store.lock_open_of_tenant(organization_id, workspace_id):
-            if not fail(store, job, FailureReason.WORKSPACE_ENDED, "The workspace ended."):
-                move(store, job, Verb.ACKNOWLEDGE)
 
     def _planned(self, store: Store, call: Call, command: CreateCommand, job_id: str) -> Job:
         caller = call.caller

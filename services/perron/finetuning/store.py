@@ -11,6 +11,7 @@ from sqlalchemy import case, func, or_, select, update
 from perron.chassis import tombstones
 from perron.finetuning import tables
 from perron.finetuning.blob_store import BlobStore
+from perron.finetuning.disclosure_store import DisclosureStore
 from perron.finetuning.file_model import BlobState
 from perron.finetuning.job_store import JobStore
 from perron.finetuning.model import TrainingFile
@@ -20,7 +21,7 @@ _BLOBS: Final = tables.blobs
 _FILES: Final = tables.files
 
 
-class Store(JobStore, ModelStore, BlobStore):
+class Store(JobStore, ModelStore, DisclosureStore, BlobStore):
     """Finetuning's rows within one open transaction."""
 
     def is_buried(self, organization_id: str, workspace_id: str) -> bool:

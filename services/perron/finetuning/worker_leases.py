@@ -128,10 +128,11 @@ class WorkerLeases:
 
     def report(self, store: Store, report: Report) -> Answer:
         """Takes a report and prolongs the lease; raises Aborted (LEASE_LOST), NotFound for an artifact."""
+        is_gone = _is_gone(store, report.lease)
         job = store.lock_leased(report.lease.lease_id)
         job = _held(job, report.lease, _ACTIVE | {JobState.FAILED})
         if job.state is JobState.RUNNING:
-            job = _may_go_on(store, job, zero_retention=report.zero_retention)
+            job = _may_go_on(store, job, is_gone=is_gone, zero_retention=report.zero_retention)
         if job.state is not JobState.RUNNING:
             return Answer(_why(job))
         job = self._measured(store, replace(job, progress=report.progress or job.progress), report.metrics)
@@ -155,12 +156,13 @@ class WorkerLeases:
 
         Raises Aborted (LEASE_LOST), NotFound for an artifact, InvalidArgument (WEIGHTS_REFUSED).
         """
+        is_gone = _is_gone(store, lease)
         job = store.lock_leased(lease.lease_id)
         job = _held(job, lease, {JobState.RUNNING, JobState.SUCCEEDED})
+        if is_gone:
+            raise errors.lease_lost()
         if job.state is JobState.SUCCEEDED:
             return job.model_id
-        if store.is_buried(job.organization_id, job.workspace_id):
-            raise errors.lease_lost()
         job = self._measured(store, replace(job, progress=progress), metrics)
         artifacts = _claimable(store, job, blob_ids)
         model = self._models.make(store, job, artifacts, step=progress.step)
@@ -259,12 +261,21 @@ def _held(job: Job | None, lease: LeaseReference, states: frozenset[JobState] | 
     return job
 
 
-def _may_go_on(store: Store, job: Job, *, zero_retention: bool) -> Job:
+def _is_gone(store: Store, lease: LeaseReference) -> bool:
+    """Says whether the workspace of a lease was deleted for good.
+
+    It is asked before the job's row is locked, as whoever buries a workspace takes the two in this order.
+    """
+    job = store.leased(lease.lease_id)
+    return job is not None and store.is_buried(job.organization_id, job.workspace_id)
+
+
+def _may_go_on(store: Store, job: Job, *, is_gone: bool, zero_retention: bool) -> Job:
     """Returns the job, failed where its workspace or one of its files is gone.
 
     Under zero retention its files are bound to jobs from now on.
     """
-    if store.is_buried(job.organization_id, job.workspace_id):
+    if is_gone:
         return fail(store, job, FailureReason.WORKSPACE_ENDED, "The workspace ended.") or job
     file_ids = {file.file_id for file in job.files}
     if store.count_files(file_ids) < len(file_ids):
