@@ -1,10 +1,12 @@
 """The base model for laptops: small, of Mistral's architecture, and the same bytes wherever it is made."""
 
+import json
 from pathlib import Path
 
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
+from perron.cli import app, models, output
 from perron.trainer import bases, tiny
 from tests.unit.trainer.chats_of_tests import digest
 
@@ -34,3 +36,20 @@ def test_its_tokenizer_loses_no_byte(text: str, base: Path) -> None:
 
     assert len(tokens) == len(text.encode())
     assert tokenizer.decode(tokens) == text
+
+
+def test_the_command_makes_it(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["models", "make-tiny", str(tmp_path / "tiny"), "--json"]) == output.OK
+
+    assert json.loads(capsys.readouterr().out)["parameters"] > 100_000
+    assert digest(tmp_path / "tiny" / "model.safetensors") == digest(base / "model.safetensors")
+
+
+def test_the_command_says_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(models, "find_spec", lambda _name: None)
+
+    assert app.run(["models", "make-tiny", str(tmp_path / "tiny")]) == output.USAGE
+    assert "extra" in capsys.readouterr().err
+    assert not (tmp_path / "tiny").exists()
