@@ -103,7 +103,7 @@ class Requests:
             case "google.protobuf.Timestamp":
                 target.seconds = int(time.time()) + _HOUR
             case "google.protobuf.Duration":
-                target.seconds = 30
+                target.seconds = max(30, rules(field).duration.gte.seconds)
             case "google.protobuf.FieldMask":
                 target.paths.extend(value)
             case _ if is_repeated(field):
@@ -127,7 +127,7 @@ class Requests:
         if field.name in _CONSTANT:
             return _CONSTANT[field.name]()
         if tenant is None or self._world is None:
-            return _made_up(field) if field.name.endswith("_id") else None
+            return _made_up(field) if field.name.endswith(("_id", "_ids")) else None
         match field.name:
             case "passport" | "passports":
                 return self._world.passport(tenant)
@@ -139,7 +139,7 @@ class Requests:
                 return getattr(tenant.admin, field.name)
             case name if name in tenant.ids:
                 return tenant.ids[name]
-            case name if name.endswith("_id"):
+            case name if name.endswith(("_id", "_ids")):
                 return _made_up(field)
         return None
 
@@ -159,6 +159,7 @@ _CONSTANT: Final[Mapping[str, Callable[[], object]]] = {
     "admin_email": lambda: f"{uuid.uuid4().hex}@attack.example",
     "email": lambda: f"{uuid.uuid4().hex}@attack.example",
     "text_digest": lambda: "0" * 64,
+    "sha256": lambda: "0" * 64,
     "document": lambda: "additional-terms",
     "version": lambda: "2025-02-06",
     "name": lambda: "additional-terms",
@@ -180,6 +181,16 @@ _PREFIXES: Final[Mapping[str, str]] = {
     "suspension_id": "sus",
     "agent_id": "agt",
     "zero_retention_request_id": "zdr",
+    "file_id": "file",
+    "training_file_id": "file",
+    "validation_file_id": "file",
+    "upload_id": "upl",
+    "job_id": "job",
+    "model_id": "mdl",
+    "holding_id": "hld",
+    "transfer_id": "trf",
+    "lease_id": "lse",
+    "blob_id": "blob",
 }
 
 
@@ -189,7 +200,7 @@ def made_up_id(name: str) -> str:
 
 
 def _made_up(field: Field) -> Any:
-    return made_up_id(field.name)
+    return made_up_id(field.name.removesuffix("s") if is_repeated(field) else field.name)
 
 
 def _plain(field: Field) -> Any:
@@ -206,4 +217,4 @@ def _plain(field: Field) -> Any:
             kind = {Field.CPPTYPE_INT32: "int32", Field.CPPTYPE_INT64: "int64"}.get(field.cpp_type, "uint32")
             return max(1, int(getattr(rule, kind).gte))
         case _:
-            return 1.0
+            return min(1.0, rule.double.lte) if rule.double.HasField("lte") else 1.0
