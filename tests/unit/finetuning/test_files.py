@@ -12,6 +12,7 @@ import pytest
 from perron.chassis.database import Database
 from perron.chassis.errors import NotFound, ResourceExhausted, Unavailable
 from perron.chassis.testing import BOTH, FakeClock
+from perron.finetuning.blob_store import WorkspaceKey
 from perron.finetuning.file_model import (
     PART_BYTES,
     BlobState,
@@ -298,3 +299,43 @@ async def test_a_lost_vault_key_loses_its_content_and_new_content_gets_another(s
         await shop.content(file)
     assert await shop.content(await shop.uploaded(GOOD)) == GOOD
     assert BlobState.READY in await shop.states()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_key_never_retires_under_what_is_being_begun(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    if shop.database.dialect == "sqlite":
+        pytest.skip("SQLite has one writer")
+    await shop.delete(await shop.uploaded(GOOD))
+    has_key, erased = threading.Event(), threading.Event()
+    read = shop.vault.read
+
+    def slowly(key_id: str) -> bytes | None:
+        secret = read(key_id)
+        if not has_key.is_set():
+            has_key.set()
+            erased.wait(0.5)
+        return secret
+
+    monkeypatch.setattr(shop.vault, "read", slowly)
+    if not shared:  # the racy variant: what is begun without the lock is lost with the key
+        monkeypatch.setattr(FileStore, "open_key", unlocked)
+    beginning = asyncio.ensure_future(shop.announced(GOOD))
+    await asyncio.to_thread(has_key.wait, 5)
+    await shop.keep_up()
+    erased.set()
+    upload = await beginning
+    if shared:
+        assert (await shop.received(upload, GOOD))[1].is_complete
+    else:
+        with pytest.raises(Unavailable):
+            await shop.received(upload, GOOD)
+
+
+def unlocked(store: FileStore, workspace_id: str) -> WorkspaceKey | None:
+    row = store.tx.driver_execute(
+        "SELECT id, organization_id FROM workspace_keys WHERE workspace_id = %s AND state = 'OPEN'",
+        (workspace_id,),
+    ).first()
+    return None if row is None else WorkspaceKey(row.id, row.organization_id, workspace_id)
