@@ -1,6 +1,6 @@
 """Sealed blobs and the keys of workspaces in one open transaction."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ from sqlalchemy import Row, bindparam, insert, select, text, update
 from perron.chassis.mutations import Mutations
 from perron.finetuning.errors import not_found
 from perron.finetuning.file_model import Blob, BlobKind, BlobState, Runs
-from perron.finetuning.tables import blobs, workspace_keys
+from perron.finetuning.tables import artifacts, blobs, workspace_keys
 
 _INSERT_KEY: Final = text(
     "INSERT INTO workspace_keys (id, organization_id, workspace_id, state, create_time) "
@@ -160,6 +160,14 @@ class BlobStore(Mutations):
         """Tells whether a hold keeps what belonged to an owner."""
         held = select(blobs.c.id).where(blobs.c.owner_id == owner_id, blobs.c.state == BlobState.HELD)
         return self.tx.execute(held).first() is not None
+
+    def resources_of(self, found: Sequence[Blob]) -> dict[str, str]:
+        """Returns of each blob what a hold would name: its file, or the model that it is an artifact of."""
+        query = select(artifacts.c.blob_id, artifacts.c.model_id).where(
+            artifacts.c.blob_id.in_([one.blob_id for one in found])
+        )
+        models = {row.blob_id: row.model_id for row in self.tx.execute(query)}
+        return {one.blob_id: models.get(one.blob_id, one.owner_id) for one in found}
 
     def erase_under_dropped_keys(self, rows_max: int) -> list[Blob]:
         """Marks blobs ERASED of which neither objects nor any key are left; returns them."""

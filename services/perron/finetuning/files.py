@@ -96,8 +96,8 @@ class Files:
 
         Raises NotFound, FailedPrecondition (UPLOAD_OFFSET_WRONG).
         """
+        store.refuse_buried(call.caller.organization_id, call.caller.workspace_id)
         upload = store.upload(call.caller.workspace_id, upload_id, for_update=True)
-        store.refuse_buried(upload.organization_id, upload.workspace_id)
         if upload.file_id:
             return upload, None
         if offset != upload.received_bytes:
@@ -108,8 +108,8 @@ class Files:
 
     def progress(self, store: FileStore, upload: Upload, received_bytes: int, runs: Runs) -> Upload:
         """Acknowledges bytes that lie in storage. Raises NotFound, Aborted (UPLOAD_TAKEN_OVER)."""
-        present = self._own(store, upload)
         store.refuse_buried(upload.organization_id, upload.workspace_id)
+        present = self._own(store, upload)
         moved = replace(present, received_bytes=received_bytes, expire_us=store.now_us() + UPLOAD_KEPT_US)
         store.update_upload(moved)
         store.set_runs(upload.blob_id, runs)
@@ -129,8 +129,8 @@ class Files:
 
         Raises NotFound, Aborted (UPLOAD_TAKEN_OVER).
         """
-        present = self._own(store, upload)
         store.refuse_buried(upload.organization_id, upload.workspace_id)
+        present = self._own(store, upload)
         now_us = store.now_us()
         retention = present.retention
         if directives.zero_retention:
@@ -195,6 +195,7 @@ class Files:
         earlier = store.once(call, file_id)
         if earlier is not None:
             return store.is_held(earlier)
+        store.refuse_buried(call.caller.organization_id, call.caller.workspace_id)
         file = store.file(call.caller.workspace_id, file_id)
         self._end(store, file, FailureReason.FILE_GONE, held=directives.held)
         store.audit(call, file_id, file.organization_id)

@@ -112,7 +112,8 @@ class Upkeep:
         self._held_after = held[-1].blob_id if len(held) == ROWS_MAX else ""
         if not held:
             return
-        scopes = [(one.organization_id, one.workspace_id, one.owner_id) for one in held]
+        named = await self._read(lambda store: store.resources_of(held))
+        scopes = [(one.organization_id, one.workspace_id, named[one.blob_id]) for one in held]
         answers = await self._governance.directives(scopes)
         released = [one.blob_id for one, now in zip(held, answers, strict=True) if not now.held]
         await self._write(lease, lambda store: store.drop_blobs(released))

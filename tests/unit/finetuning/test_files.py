@@ -301,6 +301,22 @@ async def test_a_lost_vault_key_loses_its_content_and_new_content_gets_another(s
     assert BlobState.READY in await shop.states()
 
 
+async def test_a_hold_on_a_model_keeps_its_artifacts(shop: Workshop) -> None:
+    file = await shop.uploaded(GOOD)
+    insert = (
+        "INSERT INTO artifacts (blob_id, job_id, model_id, kind, name, bytes, sha256, create_time) "
+        f"VALUES ('{file.blob_id}', 'job_1', 'mdl_1', 'WEIGHTS', 'w', 1, '', 0)"
+    )
+    await shop.database.write(lambda tx: tx.driver_execute(insert))
+    await shop.write(lambda store: store.drop_blobs([file.blob_id], held=True))
+    shop.rules.held.add("mdl_1")
+    await shop.keep_up()
+    assert await shop.states() == ["HELD"]
+    shop.rules.held.clear()
+    await shop.keep_up()
+    assert await shop.states() == ["ERASED"]
+
+
 @pytest.mark.parametrize("shared", [True, False])
 async def test_a_key_never_retires_under_what_is_being_begun(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch, shared: bool
