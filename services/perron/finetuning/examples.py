@@ -107,7 +107,7 @@ def weigh(line: bytes) -> Weighed | None:
         return None
     # A colon follows every key, so there are at least as many matches as keys. The same number proves that
     # the decoder has dropped none, as it does with a key that comes twice.
-    if (example.tools is not UNSET or len(_KEY.findall(line)) != judge.keys) and has_duplicate_keys(line):
+    if len(_KEY.findall(line)) != judge.keys and has_duplicate_keys(line):
         return None
     return Weighed(len(example.messages), judge.text_bytes, judge.trained_bytes, tuple(judge.roles.values()))
 
@@ -150,7 +150,10 @@ class _Judge:
         self._before = ""
         self._calls: set[str] = _NONE
         self._waiting: set[str] = _NONE
-        self._tools = frozenset[str]() if example.tools is UNSET else _declared(example.tools)
+        self._tools: frozenset[str] = frozenset()
+        if example.tools is not UNSET:
+            self._tools = _declared(example.tools)
+            self.keys += 1 + sum(map(_keys_of_tool, example.tools))
         messages = example.messages
         last = len(messages) - 1
         if not 0 <= last < MESSAGES_MAX:
@@ -198,6 +201,7 @@ class _Judge:
         """Takes up the calls of a turn, each with an id of its own; returns the bytes of their text."""
         if role != "assistant" or not calls:
             raise _BrokenError(Rule.TOOL_CALL_INVALID, "messages", index, "tool_calls")
+        self.keys += 1
         self._calls = self._calls or set()
         self._waiting = set()
         size = 0
@@ -212,6 +216,7 @@ class _Judge:
                 raise _BrokenError(Rule.TOOL_CALL_INVALID, *place, "function", "arguments")
             self._calls.add(call.id)
             self._waiting.add(call.id)
+            self.keys += 4 if call.type is UNSET else 5
             size += len(name.encode()) + len(arguments.encode())
         return size
 
@@ -227,6 +232,7 @@ class _Judge:
         if not isinstance(call, str) or call not in self._waiting:
             raise _BrokenError(Rule.TOOL_CALL_UNPAIRED, *place, "tool_call_id")
         self._waiting.discard(call)
+        self.keys += 1 if message.name is UNSET else 2
 
 
 def _declared(tools: list[_Tool]) -> frozenset[str]:
@@ -238,6 +244,19 @@ def _declared(tools: list[_Tool]) -> frozenset[str]:
             raise _BrokenError(Rule.TOOLS_INVALID, "tools", index, "function", "name")
         names.add(name)
     return frozenset(names)
+
+
+def _keys_of_tool(tool: _Tool) -> int:
+    """Counts the keys of a declaration, those of its parameters included."""
+    function = tool.function
+    told = (tool.type, function.description, function.parameters, function.strict)
+    return 2 + sum(one is not UNSET for one in told) + _keys_within(function.parameters)
+
+
+def _keys_within(value: object) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_keys_within, value.values()))
+    return sum(map(_keys_within, value)) if isinstance(value, list) else 0
 
 
 def _is_object(arguments: str) -> bool:

@@ -25,6 +25,7 @@ from tests.unit.finetuning.horrors import (
     called,
     chat,
     marked,
+    with_tools,
 )
 
 
@@ -140,6 +141,47 @@ def test_calls_in_parallel_are_paired_in_any_order() -> None:
     other = RESULT.replace("c1", "c2")
     assert validated(called(two, other, RESULT, ANSWER).encode()).valid
     assert not validated(called(two, RESULT, ANSWER).encode()).valid
+
+
+RICH = with_tools('{"name":"f","description":"d","strict":true,"parameters":{"a":[{"b":1},{}],"c":{}}}')[:-1]
+TWO = f'{{"role":"assistant","content":null,"tool_calls":[{CALL},{CALL.replace("c1", "c2")}]}}'
+ORDINARY = [
+    GOOD.decode(),
+    RICH + "}",
+    called(TWO, RESULT.replace("c1", "c2"), RESULT[:-1] + ',"name":"f"}', ANSWER[:-1] + ',"weight":0.5}'),
+]
+
+
+@pytest.mark.parametrize("line", ORDINARY)
+def test_an_ordinary_example_is_not_read_twice(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perron.finetuning.examples.has_duplicate_keys", lambda _: pytest.fail("read twice"))
+    assert validated(line.encode()).valid
+
+
+@given(st.sampled_from(ORDINARY), st.data())
+def test_no_key_comes_twice_unnoticed(line: str, data: st.DataObject) -> None:
+    class Pairs(list[tuple[str, Any]]):
+        pass
+
+    objects: list[Pairs] = []
+
+    def gathered(pairs: list[tuple[str, Any]]) -> Pairs:
+        objects.append(Pairs(pairs))
+        return objects[-1]
+
+    whole = json.loads(line, object_pairs_hook=gathered)
+    chosen = data.draw(st.sampled_from([one for one in objects if one]))
+    chosen.insert(data.draw(st.integers(0, len(chosen))), data.draw(st.sampled_from(chosen)))
+
+    def written(value: object) -> str:
+        if isinstance(value, Pairs):
+            return "{" + ",".join(f"{json.dumps(key)} : {written(inner)}" for key, inner in value) + "}"
+        if isinstance(value, list):
+            return "[" + ",".join(map(written, value)) + "]"
+        return json.dumps(value)
+
+    (fault,) = validated(written(whole).encode()).faults
+    assert fault.rule is Rule.DUPLICATE_KEY
 
 
 @given(st.data())
