@@ -1,15 +1,20 @@
 """The running suite that the tests of one process share, and its inhabitants."""
 
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from perron.api.finetuning.v1 import job_pb2
 from perron.cli.suite import Suite
 from tests.attacks.requests import Requests
 from tests.attacks.world import World
 from tests.extras import HAS_TRAINER
+from tests.suite.trainers import ASKED
+from tests.unit.trainer.chats_of_tests import digest, task, trained
 
-collect_ignore = [] if HAS_TRAINER else ["test_trainer.py"]
+collect_ignore = [] if HAS_TRAINER else ["test_trainer.py", "test_trainer_service.py"]
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +36,25 @@ def world(suite: Suite) -> Iterator[World]:
 def requests(world: World) -> Requests:
     """Valid requests about the first tenant, unless told otherwise."""
     return Requests(world)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny base model."""
+    from perron.trainer import tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.make(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The digests of what the trainers' job makes when nothing happens, trained without a worker."""
+    from perron.trainer import convert
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers warns of its own next version
+        trained(task(tiny_base, folder, convert.hyperparameters(job_pb2.TRAINING_METHOD_LORA, ASKED)))
+    return {path.name: digest(path) for path in (folder / "output" / "model").iterdir()}

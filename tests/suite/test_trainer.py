@@ -1,7 +1,6 @@
 """A worker from lease to wiped folder: real child processes, finetuning over a real channel."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
@@ -12,35 +11,17 @@ from typing import Any
 
 import pytest
 
-from perron.api.finetuning.v1 import job_pb2, job_service_pb2, model_pb2, model_service_pb2
+from perron.api.finetuning.v1 import job_pb2, model_pb2
 from perron.api.finetuning.v1 import worker_service_pb2 as pb2
 from perron.chassis.channels import Peer
 from perron.chassis.server import Application
-from perron.chassis.testing import empty_store
 from perron.trainer import confinement
 from perron.trainer.bases import Base
 from perron.trainer.scratch import Scratch
 from perron.trainer.worker import Worker
-from tests.contract.finetuning.stand_in import Running, bearer, secret, serving, stamped
-from tests.unit.trainer.chats_of_tests import digest, lines, sums, task, trained
+from tests.suite.trainers import ASKED, gone, longer, within
+from tests.unit.trainer.chats_of_tests import lines, sums
 from tests.unit.trainer.stand_in import KEY, Finetuning, application
-
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-
-PATIENCE_SECONDS = 120.0
-ASKED = job_pb2.Hyperparameters(
-    epochs=3,
-    batch_size=4,
-    gradient_accumulation=1,
-    learning_rate=5e-3,
-    warmup_ratio=0.1,
-    gradient_norm_max=1,
-    sequence_tokens_max=256,
-    seed=7,
-    checkpoint_steps=8,
-    evaluation_steps=8,
-    lora={"rank": 4, "alpha": 8, "dropout": 0.1},
-)
 
 
 class House:
@@ -102,47 +83,12 @@ class House:
         await self.application.stop(grace_seconds=0.1)
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from perron.trainer import tiny
-
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny.make(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The digests of what the job makes when nothing happens, trained without a worker."""
-    from perron.trainer import convert
-
-    folder = tmp_path_factory.mktemp("undisturbed")
-    trained(task(base, folder, convert.hyperparameters(job_pb2.TRAINING_METHOD_LORA, ASKED)))
-    return {path.name: digest(path) for path in (folder / "output" / "model").iterdir()}
-
-
 @pytest.fixture
-async def house(tmp_path: Path, base: Path) -> AsyncIterator[House]:
-    house = House(tmp_path, base)
+async def house(tmp_path: Path, tiny_base: Path) -> AsyncIterator[House]:
+    house = House(tmp_path, tiny_base)
     await house.start()
     yield house
     await house.stop()
-
-
-async def within(waiting: Any) -> Any:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        return await waiting
-
-
-async def gone(pid: int) -> None:
-    """Returns when a process has ended."""
-    with contextlib.suppress(ProcessLookupError):
-        process = os.pidfd_open(pid)
-        ended = asyncio.Event()
-        asyncio.get_running_loop().add_reader(process, ended.set)
-        await within(ended.wait())
-        asyncio.get_running_loop().remove_reader(process)
-        os.close(process)
 
 
 async def test_a_job_is_trained_handed_over_and_wiped(house: House, undisturbed: dict[str, str]) -> None:
@@ -171,85 +117,6 @@ async def test_a_job_is_trained_handed_over_and_wiped(house: House, undisturbed:
     assert done.breaks == 0
 
 
-async def test_a_trainer_that_is_killed_ends_with_the_weights_of_an_undisturbed_run(
-    tmp_path: Path, base: Path, undisturbed: dict[str, str]
-) -> None:
-    """With the real service, and the trainer as a process of its own, killed at its first checkpoint."""
-    (tmp_path / "trainer.key").write_text(secret("trainer"), encoding="ascii")
-    (tmp_path / "bases.yaml").write_text(
-        f"models: [{{name: tiny, trainable: true, folder: {base}}}]\n", encoding="utf-8"
-    )
-    store = stamped(empty_store("sqlite", "finetuning", tmp_path))
-    async with serving(store, tmp_path, None, LEASE_SECONDS="2") as finetuning:
-        environment = os.environ | {
-            "PERRON_TRAINER_FINETUNING_TARGET": f"127.0.0.1:{finetuning.application.port}",
-            "PERRON_TRAINER_KEY_FILE": str(tmp_path / "trainer.key"),
-            "PERRON_TRAINER_MODELS_FILE": str(tmp_path / "bases.yaml"),
-            "PERRON_TRAINER_SCRATCH_FOLDER": str(tmp_path / "scratch"),
-            "PERRON_TRAINER_DEVICE": "cpu",
-        }
-        job_id = await created(finetuning)
-        first = trainer(environment)
-        events = aiter(watched(finetuning, job_id))
-        async for event in events:
-            if event.HasField("checkpoint"):
-                break
-        child = only_child(first.pid)
-        first.kill()
-        first.wait()
-        await gone(child)
-        second = trainer(environment)
-        checkpoints = [event.checkpoint.step async for event in events if event.HasField("checkpoint")]
-        second.terminate()
-        status = second.wait(PATIENCE_SECONDS)
-        job = await finetuning.job("ada", job_id)
-        made = await finetuning.models.GetModel(
-            model_service_pb2.GetModelRequest(model_id=job.model_id), metadata=bearer("ada")
-        )
-
-    assert job.state == job_pb2.Job.STATE_SUCCEEDED
-    assert job.attempts == 2
-    assert checkpoints[-1] == 40
-    assert status == 0
-    assert {one.name: one.sha256 for one in made.model.artifacts} == undisturbed
-
-
-def trainer(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "perron.trainer"], env=environment)
-
-
-def only_child(pid: int) -> int:
-    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    return int(child)
-
-
-async def created(finetuning: Running) -> str:
-    """The id of a job of the real service over the files of these tests."""
-    finetuning.person("ada")
-    training = await finetuning.upload("ada", lines(sums(64)))
-    validation = await finetuning.upload("ada", lines(sums(12, start=3)))
-    job = await finetuning.create_job(
-        "ada",
-        [training.file_id],
-        validation_file_ids=[validation.file_id],
-        method=job_pb2.TRAINING_METHOD_LORA,
-        hyperparameters=ASKED,
-        auto_start=True,
-    )
-    return str(job.job_id)
-
-
-async def watched(finetuning: Running, job_id: str) -> AsyncIterator[job_pb2.JobEvent]:
-    """Everything that happens to a job, until it ends."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        call = finetuning.jobs.WatchJob(
-            job_service_pb2.WatchJobRequest(job_id=job_id), metadata=bearer("ada")
-        )
-        async for response in call:
-            for event in response.events:
-                yield event
-
-
 async def test_a_child_has_neither_key_nor_network_nor_environment(house: House) -> None:
     house.lend(longer())
     house.work()
@@ -276,15 +143,6 @@ def confinement_here() -> str:
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.strip()
-
-
-def longer() -> job_pb2.Hyperparameters:
-    """A job that does not end by itself while a test looks on."""
-    asked = job_pb2.Hyperparameters()
-    asked.CopyFrom(ASKED)
-    asked.epochs = 100
-    asked.checkpoint_steps = asked.evaluation_steps = 100_000
-    return asked
 
 
 async def test_a_cancelled_job_ends_with_the_next_report(house: House) -> None:
