@@ -215,12 +215,14 @@ async def test_a_worker_that_hears_nothing_ends_its_child_when_the_lease_may_hav
 
 
 @pytest.mark.parametrize(
-    "fault", ["killed child", "corrupt input", "unknown base", "stopped worker", "no room"]
+    "fault", ["killed child", "corrupt input", "unknown base", "gone base", "stopped worker", "no room"]
 )
 async def test_what_goes_wrong_is_said_after_the_folder_is_wiped(fault: str, house: House) -> None:
     house.finetuning.corrupt = fault == "corrupt input"
     house.finetuning.full = fault == "no room"
     house.lend(ASKED if fault == "no room" else longer(), "other" if fault == "unknown base" else "tiny")
+    if fault == "gone base":
+        house.base = house.folder / "gone"
     worker = house.work()
     expected = (job_pb2.JobFailure.REASON_TRAINER_FAILED, True)
     match fault:
@@ -228,7 +230,7 @@ async def test_what_goes_wrong_is_said_after_the_folder_is_wiped(fault: str, hou
             os.kill(await house.child(), signal.SIGKILL)
         case "no room":
             expected = (job_pb2.JobFailure.REASON_TRAINER_FAILED, False)
-        case "unknown base":
+        case "unknown base" | "gone base":
             expected = (job_pb2.JobFailure.REASON_BASE_MODEL_MISSING, False)
         case "stopped worker":
             await house.child()

@@ -53,7 +53,6 @@ class Network:
             trust_remote_code=False,
             local_files_only=True,
         )
-        base.config.use_cache = False
         self.parameters: int = sum(parameter.numel() for parameter in base.parameters())
         self.length_max: int = getattr(base.config, "max_position_embeddings", 0) or _LENGTH_DEFAULT
         torch.manual_seed(hyperparameters.seed)

@@ -18,6 +18,7 @@ from perron.api.finetuning.v1 import worker_service_pb2 as pb2
 from perron.chassis import telemetry
 from perron.chassis.errors import PerronError
 from perron.trainer import convert
+from perron.trainer.bases import UnfitBaseError, examine
 from perron.trainer.leases import HeldLease, JobCancelledError, LeaseLostError
 from perron.trainer.model import (
     MODEL_FOLDER,
@@ -204,6 +205,10 @@ class Worker:
         base = self._bases.get(job.base_model)
         if base is None or job.base_model_revision not in {"", base.revision}:
             raise TrainingFailedError(Reason.BASE_MODEL_MISSING, "the worker lacks the base model")
+        try:
+            examine(base.folder)
+        except UnfitBaseError:
+            raise TrainingFailedError(Reason.BASE_MODEL_MISSING, "the worker's base model is gone") from None
         files: dict[int, list[str]] = {pb2.LeaseInput.ROLE_TRAINING: [], pb2.LeaseInput.ROLE_VALIDATION: []}
         for number, given in enumerate(lease.inputs):
             path = folder / "inputs" / f"{number}.jsonl"
