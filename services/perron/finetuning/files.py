@@ -83,7 +83,7 @@ class Files:
             stream=0,
             retention=retention,
             create_us=now_us,
-            expire_us=now_us + UPLOAD_KEPT_US,
+            expire_us=_kept_until_us(retention, now_us),
         )
         store.insert_upload(upload)
         store.audit(call, upload_id, caller.organization_id, action="rights.attested")
@@ -110,7 +110,8 @@ class Files:
         """Acknowledges bytes that lie in storage. Raises NotFound, Aborted (UPLOAD_TAKEN_OVER)."""
         store.refuse_buried(upload.organization_id, upload.workspace_id)
         present = self._own(store, upload)
-        moved = replace(present, received_bytes=received_bytes, expire_us=store.now_us() + UPLOAD_KEPT_US)
+        kept_until_us = _kept_until_us(present.retention, store.now_us())
+        moved = replace(present, received_bytes=received_bytes, expire_us=kept_until_us)
         store.update_upload(moved)
         store.set_runs(upload.blob_id, runs)
         return moved
@@ -237,3 +238,9 @@ class Files:
         if present.stream != upload.stream or present.file_id:
             raise errors.upload_taken_over()
         return present
+
+
+def _kept_until_us(retention: Retention, now_us: int) -> int:
+    """Returns until when an upload is kept that moved just now: under zero retention, for one day in all."""
+    end_us = now_us + UPLOAD_KEPT_US
+    return min(end_us, expire_us(retention)) if retention.job_bound_us else end_us

@@ -228,6 +228,22 @@ async def test_zero_retention_binds_what_is_there_and_what_is_on_its_way(
     assert await shop.states() == ["ERASED"] * 3
 
 
+async def test_an_upload_under_zero_retention_has_one_day_however_it_moves(
+    shop: Workshop, clock: FakeClock
+) -> None:
+    content = b"\n".join([GOOD] * (2 * PART_BYTES // len(GOOD)))
+    bound = await shop.announced(content, Retention("dec_1", job_bound_us=clock.now_us()))
+    free = await shop.announced(content)
+    clock.advance(timedelta(hours=23))
+    half = content[: PART_BYTES + 1]
+    moved = [(await shop.received(upload, half))[0] for upload in (bound, free)]
+    assert {upload.received_bytes for upload in moved} == {PART_BYTES}
+    clock.advance(timedelta(hours=1))
+    with pytest.raises(NotFound):
+        await shop.received(moved[0], content)
+    assert (await shop.received(moved[1], content))[1].is_complete
+
+
 async def test_what_is_due_waits_for_governance_and_is_not_read_meanwhile(
     shop: Workshop, clock: FakeClock
 ) -> None:
