@@ -8,6 +8,7 @@ import pytest
 from perron.api.finetuning.v1 import file_service_pb2 as pb
 from perron.api.governance.v1 import directive_service_pb2
 from perron.chassis.clock import to_us
+from perron.chassis.errors import Unavailable
 from perron.chassis.testing import FakeClock
 from tests.contract.finetuning.world import PIECE, Metadata, World, lines, messages
 from tests.contract.governance.world import refused
@@ -127,3 +128,25 @@ async def test_a_key_that_only_reads_changes_nothing(world: World, method: str) 
     for call in calls.values():
         getattr(call, "cancel", getattr(call, "close", None))()
     assert await world.download(reader, file.file_id) == content
+
+
+async def test_while_governance_is_gone_nothing_is_kept_or_deleted_and_nothing_is_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = world.customer(world.tenant())
+    file = await world.upload(caller, content := lines(PIECE))
+    upload = await world.announce(caller, content)
+    governance = world.application._registrations[0][1]._governance
+
+    async def gone(*_: object) -> None:
+        raise Unavailable("PEER_UNAVAILABLE", "governance does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(governance, "directives", gone)
+        patched.setattr(governance, "retention_of_file", gone)
+        deleting = world.files.DeleteFile(pb.DeleteFileRequest(file_id=file.file_id), metadata=caller)
+        for call in (world.announce(caller, content), world.send(caller, upload, content), deleting):
+            error = await refused(call)
+            assert (error.code, error.reason) == ("UNAVAILABLE", "PEER_UNAVAILABLE")
+    assert await world.download(caller, file.file_id) == content
+    assert (await world.send(caller, upload, content)).file.sha256 == file.sha256
