@@ -76,7 +76,8 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def test_every_page_is_listed() -> None:
-    listed = set(re.findall(r"\]\(([a-z-]+\.md)\)", (ROOT / "docs" / "README.md").read_text(encoding="utf-8")))
+    text = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"\]\(([a-z-]+\.md)\)", text))
     assert listed == {page.name for page in PAGES} - {"README.md"}
 
 

@@ -1,4 +1,4 @@
-"""A worker process that trains nothing: it leases, reports, writes checkpoints and completes, if it is let."""
+"""A worker process that trains nothing: it leases, reports, writes checkpoints and completes, if let."""
 
 import asyncio
 import hashlib
