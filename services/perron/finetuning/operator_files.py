@@ -12,6 +12,9 @@ from perron.chassis.errors import SetupError
 from perron.finetuning.base_models import BaseModels
 from perron.finetuning.model import BaseModel, Method
 
+ANY: Final = "*"
+"""In a file shared with admission: any other name may be asked for. It names nothing that can be trained."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@-]{0,127}")
 _TRAINABLE_NAME_MAX: Final = 48  # a part of the names of what is made from it, which are 128 at most
 _REVISION: Final = re.compile(r"[0-9a-f]{40}")
@@ -56,7 +59,8 @@ def read_base_models(path: Path) -> BaseModels:
     names = [entry.name for entry in found.models]
     if len(names) != len(set(names)):
         raise SetupError(f"models file {path}: a name stands there twice")
-    return BaseModels(_base_model(path, entry, found.currency) for entry in found.models)
+    named = (entry for entry in found.models if entry.name != ANY)
+    return BaseModels(_base_model(path, entry, found.currency) for entry in named)
 
 
 def read_distributors(path: Path) -> frozenset[str]:

@@ -22,6 +22,17 @@ def test_the_files_that_come_with_perron_can_be_read() -> None:
     assert read_distributors(fields["distributors_file"].default) == frozenset()
 
 
+def test_a_file_that_lets_admission_accept_any_name_lets_nothing_else_be_trained(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("models: [{name: '*'}, {name: small, trainable: true, folder: a}]")
+
+    models = read_base_models(path)
+
+    assert [model.name for model in models.all()] == ["small"]
+    with pytest.raises(FailedPrecondition):
+        models.trainable("*", Method.LORA)
+
+
 @pytest.mark.parametrize(
     ("model", "complaint"),
     [
