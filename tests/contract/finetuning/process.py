@@ -68,6 +68,7 @@ class Process:
         """Waits until it listens."""
         async with asyncio.timeout(60), grpc.aio.insecure_channel(self.target, CHANNEL_OPTIONS) as channel:
             await channel.channel_ready()
+            await self.world.channel.channel_ready()  # it may still wait before it connects again
 
 
 @asynccontextmanager
