@@ -19,7 +19,7 @@ EVERY_ROOM = ("__init__.py", "__main__.py", "app.py", "convert.py", "errors.py",
 ROOMS_WITH_STORE = ("store.py", "tables.py", "migrations")
 
 WIRING = re.compile(
-    r"^(__main__|app|settings|convert|tables|peers|store|\w+_store|\w+_servicer|verification|vault|\w+_convert|"
+    r"^(__main__|app|settings|convert|tables|peers|store|\w+_store|\w+_servicer|verification|\w+_convert|"
     r"wire|answers|secret_files|first_start)$"
 )
 """Modules that may know the wire, the store or the environment. All others are the domain."""

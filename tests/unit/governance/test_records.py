@@ -15,6 +15,7 @@ from perron.chassis.errors import FailedPrecondition, NotFound, PerronError
 from perron.chassis.ids import new_id
 from perron.chassis.interceptors.access import Caller, CallerKind
 from perron.chassis.testing import BOTH, FakeClock
+from perron.chassis.vault import Vault
 from perron.governance.decisions import Decisions
 from perron.governance.model import (
     DataKind,
@@ -33,7 +34,6 @@ from perron.governance.rule_files import load
 from perron.governance.rulings import Rulings
 from perron.governance.seals import Seals
 from perron.governance.store import key_of
-from perron.governance.vault import Vault
 from tests.unit.governance.commands import (
     ADMIN,
     ORGANIZATION,

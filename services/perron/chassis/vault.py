@@ -1,4 +1,4 @@
-"""The vault: epoch keys in files of their own, apart from the database, wrapped under the root key.
+"""The vault: keys in files of their own, apart from the database, wrapped under the root key of the service.
 
 Dropping a key is how content is erased: at once, everywhere, whatever copies of the database there are. So
 the vault never keeps a key in memory beyond the call that asked for it, and its folder never goes into the
@@ -17,7 +17,10 @@ _OWNER_ONLY: Final = 0o600
 
 
 class Vault:
-    """The keys of epochs by the epochs' ids, which are hexadecimal and made here, never by a caller."""
+    """Keys by their ids: random, hexadecimal, drawn by the service for each new key, never by a caller.
+
+    An id is a file name and is never used twice: after a crash in the middle of `create` its draft stays.
+    """
 
     def __init__(self, folder: Path, root_key: bytes) -> None:
         self._folder = folder
@@ -27,14 +30,14 @@ class Vault:
         except OSError as error:
             raise SetupError(f"vault {folder}: {error.strerror}") from None
 
-    def create(self, epoch: str) -> bytes:
-        """Draws the key of a new epoch and returns it once it is durable."""
+    def create(self, key_id: str) -> bytes:
+        """Draws a new key and returns it once it is durable."""
         key = new_key()
-        path = self._path(epoch)
+        path = self._path(key_id)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         draft = path.with_suffix(".new")
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY), "wb") as file:  # noqa: PTH123 (a mode from the start)
-            file.write(wrap(self._root_key, key, epoch.encode()))
+            file.write(wrap(self._root_key, key, key_id.encode()))
             file.flush()
             os.fsync(file.fileno())
         draft.rename(path)
@@ -42,22 +45,22 @@ class Vault:
         _sync(self._folder)
         return key
 
-    def read(self, epoch: str) -> bytes | None:
-        """Returns the key of an epoch; None where it was dropped.
+    def read(self, key_id: str) -> bytes | None:
+        """Returns a key; None where it was dropped.
 
         Raises SealBrokenError where it was wrapped under another root key.
         """
         try:
-            wrapped = self._path(epoch).read_bytes()
+            wrapped = self._path(key_id).read_bytes()
         except FileNotFoundError:
             return None
-        return unwrap(self._root_key, wrapped, epoch.encode())
+        return unwrap(self._root_key, wrapped, key_id.encode())
 
-    def drop(self, epochs: Iterable[str]) -> None:
+    def drop(self, key_ids: Iterable[str]) -> None:
         """Destroys keys for good; those that are gone already are passed over."""
         folders = set()
-        for epoch in epochs:
-            path = self._path(epoch)
+        for key_id in key_ids:
+            path = self._path(key_id)
             path.unlink(missing_ok=True)
             if path.parent.is_dir():
                 folders.add(path.parent)
@@ -73,18 +76,21 @@ class Vault:
         except SealBrokenError:
             raise SetupError(f"vault {self._folder}: its keys are wrapped under another root key") from None
 
-    def _path(self, epoch: str) -> Path:
-        return self._folder / epoch[-2:] / f"{epoch}.key"
+    def _path(self, key_id: str) -> Path:
+        return self._folder / key_id[-2:] / f"{key_id}.key"
 
 
-def read_root_key(path: str) -> bytes:
-    """Reads the root key: a file of 32 bytes, or of their 64 hexadecimal digits. Raises SetupError."""
+def read_root_key(path: str, setting: str) -> bytes:
+    """Reads the root key: a file of 32 bytes, or of their 64 hexadecimal digits.
+
+    Raises SetupError, which names the setting that holds the path.
+    """
     if not path:
-        raise SetupError("PERRON_GOVERNANCE_ROOT_KEY_FILE: no file is named")
+        raise SetupError(f"{setting}: no file is named")
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise SetupError(f"PERRON_GOVERNANCE_ROOT_KEY_FILE: {path}: {error.strerror}") from None
+        raise SetupError(f"{setting}: {path}: {error.strerror}") from None
     if len(content) == KEY_BYTES:
         return content
     try:
@@ -92,9 +98,7 @@ def read_root_key(path: str) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise SetupError(
-            f"PERRON_GOVERNANCE_ROOT_KEY_FILE: {path}: holds neither 32 bytes nor 64 hexadecimal digits"
-        )
+        raise SetupError(f"{setting}: {path}: holds neither 32 bytes nor 64 hexadecimal digits")
     return key
 
 
