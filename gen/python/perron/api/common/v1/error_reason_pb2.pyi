@@ -144,6 +144,51 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the key is bound to networks, and the caller came from another one or from nowhere known. Example: a
     key for 10.0.0.0/8 used from 192.0.2.1.
     """
+    ERROR_REASON_AGENT_DISABLED: _ErrorReason.ValueType  # 500
+    """agents.
+
+    FAILED_PRECONDITION: an operator has disabled the agent. Example: an agent that impersonates a bank.
+    """
+    ERROR_REASON_AGENT_NOT_PUBLISHED: _ErrorReason.ValueType  # 501
+    """FAILED_PRECONDITION: the agent may not be used in this channel; metadata `because` says whether the plan or the agent
+    lacks it. Example: CHAT on a plan without it.
+    """
+    ERROR_REASON_MODEL_DELETED: _ErrorReason.ValueType  # 502
+    """FAILED_PRECONDITION: the fine-tuned model was deleted by its owner; no other model takes its place. Example: an agent over
+    a model that was deleted yesterday.
+    """
+    ERROR_REASON_NAME_TAKEN: _ErrorReason.ValueType  # 503
+    """ALREADY_EXISTS: an agent or alias of the workspace bears this name or one that looks like it. Example: "Supp0rt" beside
+    "Support".
+    """
+    ERROR_REASON_NAME_RESERVED: _ErrorReason.ValueType  # 504
+    """INVALID_ARGUMENT: the name is, or looks like, one that the operator reserved. Example: the vendor's own mark."""
+    ERROR_REASON_NAME_NOT_ATTESTED: _ErrorReason.ValueType  # 505
+    """FAILED_PRECONDITION: the caller has not vouched for the name. Example: name_attested = false."""
+    ERROR_REASON_ENTITLEMENT_MISSING: _ErrorReason.ValueType  # 506
+    """FAILED_PRECONDITION: the plan does not give this; metadata `entitlement` names it. Example: publishing to CHAT on a free
+    plan.
+    """
+    ERROR_REASON_HANDOFF_CYCLE: _ErrorReason.ValueType  # 507
+    """FAILED_PRECONDITION: agents would hand over in a circle; metadata `agents` names it. Example: two agents that name each other."""
+    ERROR_REASON_HANDOFF_TOO_DEEP: _ErrorReason.ValueType  # 508
+    """FAILED_PRECONDITION: a chain of handoffs would be longer than 5. Example: the sixth agent of a chain."""
+    ERROR_REASON_TOOL_SCHEMA_INVALID: _ErrorReason.ValueType  # 509
+    """INVALID_ARGUMENT: the text is no JSON Schema that may be used; metadata `rule` and `pointer` say where. Example: a "$ref" to
+    another host.
+    """
+    ERROR_REASON_THIRD_PARTY_NOT_ACKNOWLEDGED: _ErrorReason.ValueType  # 510
+    """FAILED_PRECONDITION: under zero retention, a tool of the agent reaches a third party that the workspace has not
+    acknowledged; metadata `third_party` names it. Example: an agent with web search.
+    """
+    ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 511
+    """RESOURCE_EXHAUSTED: the answer to a batch has no room for this item's configuration. Example: 60 agents of 64 KiB each."""
+    ERROR_REASON_HANDOFF_UNKNOWN: _ErrorReason.ValueType  # 512
+    """FAILED_PRECONDITION: a handoff names an agent that does not exist or that its author may not see. Example: a deleted agent."""
+    ERROR_REASON_MODEL_ARCHIVED: _ErrorReason.ValueType  # 513
+    """FAILED_PRECONDITION: the fine-tuned model is archived. Example: an agent over a model that was put away."""
+    ERROR_REASON_MEMBER_UNKNOWN: _ErrorReason.ValueType  # 514
+    """FAILED_PRECONDITION: the member named is not in the workspace. Example: sharing with a colleague who has left."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the reason in `google.rpc.ErrorInfo` with domain "perron". The list is closed; clients branch on
@@ -272,4 +317,49 @@ ERROR_REASON_NETWORK_NOT_ALLOWED: ErrorReason.ValueType  # 403
 """PERMISSION_DENIED: the key is bound to networks, and the caller came from another one or from nowhere known. Example: a
 key for 10.0.0.0/8 used from 192.0.2.1.
 """
+ERROR_REASON_AGENT_DISABLED: ErrorReason.ValueType  # 500
+"""agents.
+
+FAILED_PRECONDITION: an operator has disabled the agent. Example: an agent that impersonates a bank.
+"""
+ERROR_REASON_AGENT_NOT_PUBLISHED: ErrorReason.ValueType  # 501
+"""FAILED_PRECONDITION: the agent may not be used in this channel; metadata `because` says whether the plan or the agent
+lacks it. Example: CHAT on a plan without it.
+"""
+ERROR_REASON_MODEL_DELETED: ErrorReason.ValueType  # 502
+"""FAILED_PRECONDITION: the fine-tuned model was deleted by its owner; no other model takes its place. Example: an agent over
+a model that was deleted yesterday.
+"""
+ERROR_REASON_NAME_TAKEN: ErrorReason.ValueType  # 503
+"""ALREADY_EXISTS: an agent or alias of the workspace bears this name or one that looks like it. Example: "Supp0rt" beside
+"Support".
+"""
+ERROR_REASON_NAME_RESERVED: ErrorReason.ValueType  # 504
+"""INVALID_ARGUMENT: the name is, or looks like, one that the operator reserved. Example: the vendor's own mark."""
+ERROR_REASON_NAME_NOT_ATTESTED: ErrorReason.ValueType  # 505
+"""FAILED_PRECONDITION: the caller has not vouched for the name. Example: name_attested = false."""
+ERROR_REASON_ENTITLEMENT_MISSING: ErrorReason.ValueType  # 506
+"""FAILED_PRECONDITION: the plan does not give this; metadata `entitlement` names it. Example: publishing to CHAT on a free
+plan.
+"""
+ERROR_REASON_HANDOFF_CYCLE: ErrorReason.ValueType  # 507
+"""FAILED_PRECONDITION: agents would hand over in a circle; metadata `agents` names it. Example: two agents that name each other."""
+ERROR_REASON_HANDOFF_TOO_DEEP: ErrorReason.ValueType  # 508
+"""FAILED_PRECONDITION: a chain of handoffs would be longer than 5. Example: the sixth agent of a chain."""
+ERROR_REASON_TOOL_SCHEMA_INVALID: ErrorReason.ValueType  # 509
+"""INVALID_ARGUMENT: the text is no JSON Schema that may be used; metadata `rule` and `pointer` say where. Example: a "$ref" to
+another host.
+"""
+ERROR_REASON_THIRD_PARTY_NOT_ACKNOWLEDGED: ErrorReason.ValueType  # 510
+"""FAILED_PRECONDITION: under zero retention, a tool of the agent reaches a third party that the workspace has not
+acknowledged; metadata `third_party` names it. Example: an agent with web search.
+"""
+ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 511
+"""RESOURCE_EXHAUSTED: the answer to a batch has no room for this item's configuration. Example: 60 agents of 64 KiB each."""
+ERROR_REASON_HANDOFF_UNKNOWN: ErrorReason.ValueType  # 512
+"""FAILED_PRECONDITION: a handoff names an agent that does not exist or that its author may not see. Example: a deleted agent."""
+ERROR_REASON_MODEL_ARCHIVED: ErrorReason.ValueType  # 513
+"""FAILED_PRECONDITION: the fine-tuned model is archived. Example: an agent over a model that was put away."""
+ERROR_REASON_MEMBER_UNKNOWN: ErrorReason.ValueType  # 514
+"""FAILED_PRECONDITION: the member named is not in the workspace. Example: sharing with a colleague who has left."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
