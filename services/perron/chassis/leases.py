@@ -7,7 +7,7 @@ row under its fencing token, and where another has taken over it fails and nothi
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, NoReturn
@@ -89,6 +89,15 @@ class Leases:
         `work` is one short transaction, of at most 500 rows; if it returns True there is more to do, and it
         runs again after the writes that wait. A failure is logged and tried again after the interval.
         """
+        await self.run_asking(name, interval, lambda lease: self._database.write(_fenced(lease, work)))
+
+    async def run_asking(
+        self, name: str, interval: timedelta, work: Callable[[Lease], Awaitable[object]]
+    ) -> NoReturn:
+        """Does what `run` does, for work that asks other services between its transactions.
+
+        Each write transaction of `work` begins with `lease.fence(tx)`.
+        """
         seconds = interval.total_seconds()
         lease: Lease | None = None
         try:
@@ -97,7 +106,7 @@ class Leases:
                 try:
                     lease = lease or await self.acquire(name)
                     if lease is not None:
-                        more = await self._database.write(_fenced(lease, work)) is True
+                        more = await work(lease) is True
                 except LeaseLostError:
                     lease = None
                 except Exception as error:  # noqa: BLE001 (one failure must not end the work of all days)
