@@ -541,7 +541,7 @@ class GetAgentVersionRequest(_message.Message):
     agent_id: _builtins.str
     """The agent."""
     version: _builtins.int
-    """The version; 0: the latest. Default: 0."""
+    """The version, at most 1,000,000,000; 0: the latest. Default: 0."""
     case_reference: _builtins.str
     """Reference of the case, for operators; kept in the audit. At most 128 characters, none of them control characters.
     Default: none.
@@ -602,7 +602,7 @@ class RestoreAgentVersionRequest(_message.Message):
     agent_id: _builtins.str
     """The agent."""
     version: _builtins.int
-    """The version to restore, from 1."""
+    """The version to restore. 1 to 1,000,000,000."""
     etag: _builtins.str
     """The etag that the change is based on. At most 64 characters. Default: whatever stands there."""
     name_attested: _builtins.bool
@@ -887,7 +887,7 @@ class ExportAgentRequest(_message.Message):
     agent_id: _builtins.str
     """The agent."""
     version: _builtins.int
-    """The version; 0: the latest. Default: 0."""
+    """The version, at most 1,000,000,000; 0: the latest. Default: 0."""
     def __init__(
         self,
         *,
@@ -1002,7 +1002,7 @@ class CreateAliasRequest(_message.Message):
     agent_id: _builtins.str
     """The agent."""
     version: _builtins.int
-    """The version; 0: the latest. Default: 0."""
+    """The version, at most 1,000,000,000; 0: the latest. Default: 0."""
     def __init__(
         self,
         *,
@@ -1062,7 +1062,7 @@ class MoveAliasRequest(_message.Message):
     agent_id: _builtins.str
     """The agent."""
     version: _builtins.int
-    """The version; 0: the latest. Default: 0."""
+    """The version, at most 1,000,000,000; 0: the latest. Default: 0."""
     etag: _builtins.str
     """The etag that the change is based on. At most 64 characters. Default: whatever stands there."""
     def __init__(
