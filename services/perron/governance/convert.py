@@ -76,6 +76,7 @@ def decide_command(
         as_of_us=passport.as_of_us,
         data_kind=_KINDS_BACK[request.data_kind],
         channel=_CHANNELS_BACK[request.channel],
+        model=request.model,
         data_subject=request.data_subject,
         in_flight_until_us=request.in_flight_until.ToMicroseconds()
         if request.HasField("in_flight_until")

@@ -165,7 +165,7 @@ async def test_an_exchange_through_a_fine_tuned_model_is_never_eligible(
     database: Database, decisions: Decisions, records: Records, reading: Reading, clock: FakeClock
 ) -> None:
     decision = await decided(database, decisions, clock)
-    assert decision.ruling.outcome.training_eligible
+    assert decision.ruling.outcome.training_eligible  # nobody had said which model would answer
     await put(database, records, decision, model="ft:small:acme")
     found, _ = await read(database, reading, decision)
     assert not found.record.training_eligible
