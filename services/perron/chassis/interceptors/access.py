@@ -11,7 +11,7 @@ only where identity has answered so.
 from __future__ import annotations
 
 import contextvars
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -58,7 +58,10 @@ class CallerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The one who calls. Roles and scopes are enum names without prefix; what does not apply is empty."""
+    """The one who calls. Roles and scopes are enum names without prefix; what does not apply is empty.
+
+    `passport_token` is a customer's passport as the next service is shown it that is asked for that person.
+    """
 
     kind: CallerKind
     key_id: str = ""
@@ -71,6 +74,7 @@ class Caller:
     operator_roles: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     passport: Passport | None = None
+    passport_token: str = field(default="", repr=False)
     passports: tuple[Passport | PerronError, ...] = ()
 
 
@@ -183,7 +187,8 @@ class AccessLayer:
         caller = _admitted(verified, without_terms=access.without_terms)
         _authorize(access, caller)
         if verified.passport and self._passports is not None:
-            caller = replace(caller, passport=await self._passports.read(verified.passport))
+            passport = await self._passports.read(verified.passport)
+            caller = replace(caller, passport=passport, passport_token=verified.passport)
         return caller, credential
 
     async def _with_passports(self, caller: Caller, request: Any, *, is_batch: bool) -> Caller:
