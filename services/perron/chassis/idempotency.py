@@ -27,7 +27,9 @@ KEPT: Final = timedelta(hours=24)
 """How long a request_id is remembered."""
 
 _KEPT_US: Final = KEPT // timedelta(microseconds=1)
-_OF_THE_CALL: Final = frozenset({"request_id", "trace_parent"})
+_OF_THE_CALL: Final = frozenset({"request_id", "trace_parent", "credential", "passport", "passports"})
+"""Who asks and in which trace: what may differ between a request and its repetition."""
+
 # A row past its time is taken over as if it were not there; a younger one is left, and then nothing is
 # returned.
 _CLAIM: Final = text(
@@ -148,7 +150,7 @@ def _digest(request: Message, secret: bytes) -> bytes:
 
 
 def _strip(message: Message) -> None:
-    """Clears what is no part of what is asked for: secrets, content, trace context."""
+    """Clears what is no part of what is asked for. Content stays: the digest is keyed, and never shown."""
     for field in _stripped(message.DESCRIPTOR):
         message.ClearField(field.name)
     for field, value in message.ListFields():
@@ -166,6 +168,4 @@ def _children(field: FieldDescriptor, value: Any) -> list[Message]:
 
 @functools.cache
 def _stripped(descriptor: Descriptor) -> tuple[FieldDescriptor, ...]:
-    return tuple(
-        field for field in descriptor.fields if field.GetOptions().debug_redact or field.name in _OF_THE_CALL
-    )
+    return tuple(field for field in descriptor.fields if field.name in _OF_THE_CALL)
