@@ -133,8 +133,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_UNKNOWN: _ErrorReason.ValueType  # 400
     """admission.
 
-    NOT_FOUND: the operator's models.yaml has no such model, or the name is an agent or a fine-tuned model, which cannot be
-    called yet. Example: a typo in a model's name.
+    NOT_FOUND: the operator's models.yaml has no such base model, be it asked for by name or an agent's. Example: a typo in a
+    model's name.
     """
     ERROR_REASON_MODEL_NOT_ALLOWED: _ErrorReason.ValueType  # 401
     """PERMISSION_DENIED: the key is bound to other models. Example: a key for "small-1" asks for "large-1"."""
@@ -182,7 +182,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     acknowledged; metadata `third_party` names it. Example: an agent with web search.
     """
     ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 511
-    """RESOURCE_EXHAUSTED: the answer to a batch has no room for this item's configuration. Example: 60 agents of 64 KiB each."""
+    """RESOURCE_EXHAUSTED: the answer to a batch has no room for this item's configuration; ask for it in another batch. Example:
+    60 agents of 64 KiB each.
+    """
     ERROR_REASON_HANDOFF_UNKNOWN: _ErrorReason.ValueType  # 512
     """FAILED_PRECONDITION: a handoff names an agent that does not exist or that its author may not see. Example: a deleted agent."""
     ERROR_REASON_MODEL_ARCHIVED: _ErrorReason.ValueType  # 513
@@ -306,8 +308,8 @@ ERROR_REASON_ZERO_RETENTION_REVIEWED: ErrorReason.ValueType  # 305
 ERROR_REASON_MODEL_UNKNOWN: ErrorReason.ValueType  # 400
 """admission.
 
-NOT_FOUND: the operator's models.yaml has no such model, or the name is an agent or a fine-tuned model, which cannot be
-called yet. Example: a typo in a model's name.
+NOT_FOUND: the operator's models.yaml has no such base model, be it asked for by name or an agent's. Example: a typo in a
+model's name.
 """
 ERROR_REASON_MODEL_NOT_ALLOWED: ErrorReason.ValueType  # 401
 """PERMISSION_DENIED: the key is bound to other models. Example: a key for "small-1" asks for "large-1"."""
@@ -355,7 +357,9 @@ ERROR_REASON_THIRD_PARTY_NOT_ACKNOWLEDGED: ErrorReason.ValueType  # 510
 acknowledged; metadata `third_party` names it. Example: an agent with web search.
 """
 ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 511
-"""RESOURCE_EXHAUSTED: the answer to a batch has no room for this item's configuration. Example: 60 agents of 64 KiB each."""
+"""RESOURCE_EXHAUSTED: the answer to a batch has no room for this item's configuration; ask for it in another batch. Example:
+60 agents of 64 KiB each.
+"""
 ERROR_REASON_HANDOFF_UNKNOWN: ErrorReason.ValueType  # 512
 """FAILED_PRECONDITION: a handoff names an agent that does not exist or that its author may not see. Example: a deleted agent."""
 ERROR_REASON_MODEL_ARCHIVED: ErrorReason.ValueType  # 513
