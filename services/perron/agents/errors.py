@@ -110,7 +110,7 @@ def agent_not_published(channel: str, because: str) -> FailedPrecondition:
 
 
 def third_party_not_acknowledged(third_party: str) -> FailedPrecondition:
-    """Says which third party an agent reaches that its workspace, under zero retention, has not acknowledged."""
+    """Says which third party an agent reaches that a workspace under zero retention has not acknowledged."""
     return FailedPrecondition(
         "THIRD_PARTY_NOT_ACKNOWLEDGED",
         "under zero retention, an admin acknowledges each third party that an agent reaches",

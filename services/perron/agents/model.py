@@ -129,3 +129,12 @@ class Alias:
     def etag(self) -> str:
         """What changes with every move."""
         return f'"{self.revision}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A workspace's word that it knows of a third party."""
+
+    third_party: str
+    member_id: str
+    create_us: int
