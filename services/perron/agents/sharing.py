@@ -74,5 +74,6 @@ def set_sharing(store: SharingStore, call: Call, person: Person, command: SetCom
             organization_id=agent.organization_id,
             workspace_id=agent.workspace_id,
             resource_id=agent.agent_id,
+            version=agent.latest_version,
         )
     return find(store, person, command.agent_id)
