@@ -75,7 +75,9 @@ class Store(Mutations):
         return {row.id: agent_of(row) for row in rows}
 
     def agent_of_job(self, job_id: str) -> str | None:
-        """Returns the id of the agent that a job made, deleted ones among them; None where it made none."""
+        """Returns the id of the agent that a job made, deleted ones among them; None for none, or no job."""
+        if not job_id:
+            return None
         found = self.tx.execute(
             select(agents.c.id).where(agents.c.source_job_id == job_id, text("source_job_id <> ''"))
         ).scalar()
