@@ -49,15 +49,15 @@ def _tell(store: PlanStore, heard: Sequence[Heard], given: Mapping[str, Entitlem
         entitlements = given.get(one.workspace_id) if one.workspace_id else one.entitlements
         if entitlements is None:
             continue
-        if is_narrower(entitlements, one.entitlements):
+        if _is_narrower(entitlements, one.entitlements):
             store.publish("agents.narrowed", organization_id=one.organization_id)
-        if is_narrower(one.entitlements, entitlements):
+        if _is_narrower(one.entitlements, entitlements):
             store.publish("agents.restored", organization_id=one.organization_id)
         store.saw(one, entitlements)
         told += 1
     return told
 
 
-def is_narrower(one: Entitlements, other: Entitlements) -> bool:
+def _is_narrower(one: Entitlements, other: Entitlements) -> bool:
     """Tells whether something is missing in one that the other gives."""
     return bool(other.channels - one.channels) or (other.sharing and not one.sharing)
