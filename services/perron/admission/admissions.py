@@ -19,8 +19,8 @@ from typing import Final
 from perron.admission import children, convert, errors
 from perron.admission.admission_ids import AdmissionIds
 from perron.admission.base_models import BaseModels, Kind
+from perron.admission.effective_models import EffectiveModels
 from perron.admission.exchanges import Asking, Completion, Room
-from perron.admission.names import Names
 from perron.admission.peers import Asked, Peers
 from perron.api.admission.v1.admission_service_pb2 import (
     AdmitRequest,
@@ -49,13 +49,13 @@ class Admissions:
     def __init__(self, peers: Peers, admission_ids: AdmissionIds, base_models: BaseModels) -> None:
         self._peers = peers
         self._admission_ids = admission_ids
-        self._names = Names(peers, base_models)
+        self._models = EffectiveModels(peers, base_models)
         self._running: set[asyncio.Task[None]] = set()
         self._queues: dict[bytes, str] = {}
         self._askings = {
             Kind.BASE_MODEL: self._batches(_nobody_to_ask),
-            Kind.AGENT: self._batches(self._names.agents),
-            Kind.FINE_TUNED_MODEL: self._batches(self._names.fine_tuned_models),
+            Kind.AGENT: self._batches(self._models.agents),
+            Kind.FINE_TUNED_MODEL: self._batches(self._models.fine_tuned_models),
         }
         self._completions: Batcher[Completion, CompleteResponse] = Batcher(
             self._complete,
@@ -189,7 +189,7 @@ class Admissions:
         principal = answer.principal
         if principal.kind != PRINCIPAL_KIND_CUSTOMER:
             raise errors.not_a_customer()
-        self._names.begin(asking, principal.allowed_models)
+        self._models.begin(asking, principal.allowed_models)
         asking.organization_id = principal.organization_id
         asking.workspace_id = principal.workspace_id
         self._queues[_digest(asking)] = principal.organization_id

@@ -15,7 +15,7 @@ from perron.api.finetuning.v1.model_service_pb2 import ResolveResponse
 from perron.chassis.errors import PerronError
 
 
-class Names:
+class EffectiveModels:
     """Finds the effective model of each exchange, and its agent where it has one."""
 
     def __init__(self, peers: Peers, base_models: BaseModels) -> None:
