@@ -24,7 +24,7 @@ WIRING = re.compile(
 )
 """Modules that may know the wire, the store or the environment. All others are the domain."""
 
-BETWEEN_SERVICES = frozenset({"admissions", "exchanges"})
+BETWEEN_SERVICES = frozenset({"admissions", "effective_models", "exchanges"})
 """Admission's modules that pass on the questions and answers of other services, and wait for them."""
 
 FOREIGN_TO_DOMAIN = frozenset({"grpc", "google", "sqlalchemy", "os", "asyncio", "uuid_utils", "perron.api"})
