@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from perron.agents import errors
+from perron.agents.configurations import FINE_TUNED
 from perron.agents.convert import CHANNELS_BACK
 from perron.agents.peers import Governance, Models
 from perron.agents.resolve_store import ResolveStore
@@ -27,7 +28,6 @@ _Scope = tuple[str, str]
 _ModelOf = tuple[str, str]
 
 CONFIGURATIONS_BYTES_MAX: Final = 3 * 1024 * 1024
-_FINE_TUNED: Final = "ft:"
 
 
 def read_content(configuration: bytes) -> Content:
@@ -106,7 +106,7 @@ class ResolveCalls:
         found = [one for one in outcomes if isinstance(one, Resolved)]
         retention, refused = await asyncio.gather(
             self._zero_retention({_scope(one) for one in found if one.unacknowledged}),
-            self._refused_models({_model(one) for one in found if one.model.startswith(_FINE_TUNED)}),
+            self._refused_models({_model(one) for one in found if one.model.startswith(FINE_TUNED)}),
         )
         return [
             _refusal(one, retention, refused) or one if isinstance(one, Resolved) else one for one in outcomes

@@ -4,15 +4,14 @@ from typing import Any
 
 import grpc
 
-from perron.agents import convert, sharing, third_parties
+from perron.agents import callers, convert, sharing, third_parties
 from perron.agents.peers import Members
 from perron.agents.sharing import SetCommand
 from perron.agents.sharing_store import SharingStore
-from perron.agents.visibility import Person, person_of
 from perron.api.agents.v1 import sharing_service_pb2 as pb
 from perron.api.agents.v1 import sharing_service_pb2_grpc
 from perron.chassis.database import Database
-from perron.chassis.interceptors.access import Caller, current_call
+from perron.chassis.interceptors.access import current_call
 from perron.chassis.paging import Pages
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,14 +27,14 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
 
     async def GetSharing(self, request: pb.GetSharingRequest, context: _Context) -> pb.GetSharingResponse:
         """Says with whom an agent is shared."""
-        person = _person(current_call().caller)
+        person = callers.person(current_call().caller)
         found = await self._database.read(lambda tx: sharing.find(SharingStore(tx), person, request.agent_id))
         return pb.GetSharingResponse(sharing=convert.sharing(found))
 
     async def SetSharing(self, request: pb.SetSharingRequest, context: _Context) -> pb.SetSharingResponse:
         """Shares an agent."""
         call = current_call()
-        person = _person(call.caller)
+        person = callers.person(call.caller)
         command = SetCommand(
             agent_id=request.agent_id,
             mode=convert.SHARING_MODES_BACK[request.mode],
@@ -91,8 +90,3 @@ class SharingServicer(sharing_service_pb2_grpc.SharingServiceServicer):
                 (found[size - 1].third_party,), caller_scope=workspace_id, filter_text="acknowledgements"
             )
         return response
-
-
-def _person(caller: Caller) -> Person:
-    assert caller.passport is not None  # customers' calls carry one
-    return person_of(caller.passport)
