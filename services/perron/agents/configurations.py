@@ -10,7 +10,7 @@ from typing import Final
 from perron.agents import errors, texts, tool_schemas
 
 BYTES_MAX: Final = 256 * 1024
-_FINE_TUNED: Final = "ft:"
+FINE_TUNED: Final = "ft:"
 _AGENTS_OWN: Final = ("agent:", "agt_")
 
 
@@ -39,7 +39,7 @@ class Configuration:
     @property
     def is_fine_tuned(self) -> bool:
         """Whether finetuning has to be asked about the model."""
-        return self.model.startswith(_FINE_TUNED)
+        return self.model.startswith(FINE_TUNED)
 
 
 def check(configuration: Configuration) -> None:
@@ -63,3 +63,9 @@ def check(configuration: Configuration) -> None:
         )
     for where, schema in configuration.schemas:
         tool_schemas.check(schema, where)
+
+
+def check_fine_tuned(configuration: Configuration) -> None:
+    """Raises InvalidArgument where a job's agent is not over a fine-tuned model."""
+    if not configuration.is_fine_tuned:
+        raise errors.field_invalid(f"{configuration.place}.model", "the model is the one that the job made")

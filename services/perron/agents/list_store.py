@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, and_, or_, select, text, true, uni
 
 from perron.agents.model import Agent, AgentState
 from perron.agents.store import LIVE, Store, agent_of
-from perron.agents.tables import agent_shares, agents
+from perron.agents.tables import agent_shares, agents, workspaces
 from perron.agents.visibility import Channel, Person, SharingMode
 
 _DISABLED: Final = text("agents.state = 'DISABLED'")
@@ -54,6 +54,13 @@ class ListStore(Store):
                 select(together).order_by(*_ordered(together.c, listing.order)).limit(rows_max)
             )
         return [agent_of(row) for row in rows]
+
+    def may_have(self, organization_id: str, workspace_id: str) -> bool:
+        """Tells whether a workspace can be the organization's: no other has it, and it was not deleted."""
+        owner = self.tx.execute(
+            select(workspaces.c.organization_id).where(workspaces.c.id == workspace_id)
+        ).scalar()
+        return owner in {None, organization_id} and not self.is_buried(organization_id, workspace_id)
 
     def _arm(
         self,

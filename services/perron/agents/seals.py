@@ -49,6 +49,30 @@ class Seals:
             for agent_id, version, sealed in wanted
         ]
 
+    def move(self, store: VersionStore, workspace_id: str, key_id: str, rows_max: int) -> None:
+        """Wraps data keys of a retired key under the workspace's current one; the workspace is held.
+
+        With none left the key is marked to be dropped.
+        """
+        rows = store.wrapped_under(key_id, rows_max)
+        if not rows:
+            store.move_key(key_id, "DROPPING")
+            return
+        old = self._vault.read(key_id)
+        if old is None:
+            _log.error("the vault lacks a key that is to be exchanged", key=key_id)
+            store.move_key(key_id, "LOST")
+            return
+        new_id, new = self.current(store, workspace_id)
+        bound = [bound_to(agent_id, version) for agent_id, version, _ in rows]
+        store.rewrap(
+            new_id,
+            [
+                (agent_id, version, wrap(new, unwrap(old, wrapped, aad), aad))
+                for (agent_id, version, wrapped), aad in zip(rows, bound, strict=True)
+            ],
+        )
+
     def current(self, store: VersionStore, workspace_id: str) -> tuple[str, bytes]:
         """Returns id and key that seal for a workspace, drawn now where there are none; it is held."""
         key_id = store.current_key(workspace_id)

@@ -55,6 +55,10 @@ class Store(Mutations):
         """
         values = {"id": workspace_id, "organization_id": organization_id, "erased": False}
         self.tx.execute(_INSERT_WORKSPACE, values)
+        self.wait_for_workspace(workspace_id)
+
+    def wait_for_workspace(self, workspace_id: str) -> None:
+        """Does the same for a workspace that has had an agent."""
         self.tx.execute(select(workspaces.c.id).where(workspaces.c.id == workspace_id).with_for_update())
 
     def is_buried(self, organization_id: str, workspace_id: str) -> bool:

@@ -95,7 +95,9 @@ class VersionStore(Store):
         """Takes the key of a workspace out of use: what it opens is to be wrapped under another one."""
         self.tx.execute(
             update(workspace_keys)
-            .where(workspace_keys.c.workspace_id == workspace_id, _CURRENT)
+            .where(
+                workspace_keys.c.workspace_id == workspace_id, workspace_keys.c.state.in_(("CURRENT", "LOST"))
+            )
             .values(state="RETIRED")
         )
 
@@ -103,8 +105,8 @@ class VersionStore(Store):
         """Says what is to become of a key: DROPPING, DROPPED or LOST."""
         self.tx.execute(update(workspace_keys).where(workspace_keys.c.id == key_id).values(state=state))
 
-    def keys_in(self, state: str, rows_max: int = 500) -> list[tuple[str, str]]:
-        """Returns (key, workspace) of keys in a state."""
+    def keys_in(self, state: str, rows_max: int | None = None) -> list[tuple[str, str]]:
+        """Returns (key, workspace) of keys in a state, all of them where no bound is given."""
         rows = self.tx.execute(
             select(workspace_keys.c.id, workspace_keys.c.workspace_id)
             .where(workspace_keys.c.state == state)

@@ -70,9 +70,13 @@ class Versions:
         )
         store.set_handoffs(agent.workspace_id, agent.agent_id, configuration.handoffs)
 
-    def read(self, store: VersionStore, version: Version) -> bytes:
-        """Returns the configuration of a version as it was written. Raises NotFound where it was erased."""
+    def read(self, store: VersionStore, agent: Agent, number: int) -> tuple[Version, bytes]:
+        """Returns a version, 0 for the latest, and its configuration as it was written.
+
+        Raises NotFound, Unavailable (STORE_UNAVAILABLE) where its key is not at hand.
+        """
+        version = store.version(agent, number)
         sealed = store.sealed(version)
         if sealed is None:
             raise errors.missing("version")
-        return self._seals.open(version, sealed)
+        return version, self._seals.open(version, sealed)
