@@ -29,7 +29,9 @@ _AGENTS: Final = (
     "found.channels, found.latest_version, shares.member_id IS NOT NULL FROM wanted "
     "JOIN agents AS found ON found.id = wanted.a "
     "LEFT JOIN agent_shares AS shares ON shares.agent_id = wanted.a AND shares.member_id = wanted.b "
-    "WHERE found.state <> 'DELETED'"
+    "WHERE found.state <> 'DELETED' AND NOT EXISTS (SELECT 1 FROM tombstones AS graves "
+    "WHERE graves.organization_id = found.organization_id "
+    "AND graves.workspace_id IN ('', found.workspace_id))"
 )
 _VERSIONS: Final = (
     "SELECT wanted.a, wanted.b, found.third_parties, found.key_id, found.wrapped_key, found.sealed "

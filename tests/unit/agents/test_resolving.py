@@ -14,6 +14,7 @@ from perron.agents.resolve_store import ResolveStore
 from perron.agents.resolving import ResolveCommand, Resolved, Resolving
 from perron.agents.sharing_store import SharingStore
 from perron.agents.visibility import Channel, Entitlements, Person, SharingMode, sees
+from perron.chassis import tombstones
 from perron.chassis.database import Database
 from perron.chassis.errors import PerronError
 from perron.chassis.ids import new_id
@@ -22,6 +23,7 @@ from tests.unit.agents.workshop import (
     ELSEWHERE,
     EVERYTHING,
     NAMED,
+    ORGANIZATION,
     OTHER,
     OWNER,
     WORKSPACE,
@@ -81,6 +83,20 @@ async def test_what_one_may_not_use_reads_like_what_never_was(workshop: Workshop
     disabled = await workshop.make(mode=R, state=AgentState.DISABLED, channels=frozenset())
     outcomes = await resolve(workshop, wanted(disabled.agent_id), wanted(disabled.agent_id, person(OWNER)))
     assert reasons(outcomes) == ["RESOURCE_NOT_FOUND", "AGENT_DISABLED"]
+
+
+@pytest.mark.parametrize("workspace_id", ["", WORKSPACE])
+async def test_what_is_buried_is_resolved_no_more_though_not_erased_yet(
+    workshop: Workshop, workspace_id: str
+) -> None:
+    agent, other = await workshop.make(), await workshop.make(workspace_id=ELSEWHERE)
+    await workshop.database.write(
+        lambda tx: tombstones.bury(tx, organization_id=ORGANIZATION, workspace_id=workspace_id)
+    )
+    outcomes = await resolve(
+        workshop, wanted(agent.agent_id), wanted(other.agent_id, person(workspace_id=ELSEWHERE))
+    )
+    assert reasons(outcomes) == ["RESOURCE_NOT_FOUND", "" if workspace_id else "RESOURCE_NOT_FOUND"]
 
 
 async def test_an_alias_means_its_version_and_zero_the_latest_of_now(workshop: Workshop) -> None:
