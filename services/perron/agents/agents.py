@@ -10,6 +10,7 @@ from perron.agents import errors, finding, names, naming
 from perron.agents.configurations import Configuration
 from perron.agents.model import Agent, AgentState, Attestation, ErasureState, Occasion, Source
 from perron.agents.naming import Name
+from perron.agents.plan_store import PlanStore
 from perron.agents.version_store import VersionStore
 from perron.agents.versions import Versions
 from perron.agents.visibility import Channel, Person, SharingMode
@@ -98,6 +99,8 @@ class Agents:
             author_member_id=author_member_id,
             decision_id=decision_id,
         )
+        if command.author is not None:
+            PlanStore(store.tx).remember(command.organization_id, command.author.entitlements)
         store.audit(call, agent_id, agent.organization_id)
         tell(store, agent, "agent.created")
         return agent
