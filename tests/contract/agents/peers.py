@@ -32,7 +32,7 @@ from perron.chassis.passports import Signer, SigningKey
 from perron.chassis.testing import FakeClock
 
 
-@dataclass
+@dataclass(eq=False)
 class Tenant:
     """An organization with one workspace, as identity sees it now; tests change it in place."""
 

@@ -41,7 +41,7 @@ SHARED, RESTRICTED = agent_pb2.SHARING_MODE_WORKSPACE, agent_pb2.SHARING_MODE_RE
 SCOPES = ("AGENTS_READ", "AGENTS_WRITE", "INFERENCE")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Member:
     """A member with a key in its tenant's workspace; `key` is what a call of its carries."""
 
