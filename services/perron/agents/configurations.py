@@ -62,7 +62,9 @@ def check(configuration: Configuration) -> None:
             f"{base}.response_format.schema", "a schema belongs to KIND_JSON_SCHEMA, and that kind has one"
         )
     for where, schema in configuration.schemas:
-        tool_schemas.check(schema, where)
+        tool_schemas.check_parameters(schema, where)
+    if configuration.needs_schema:
+        tool_schemas.check_answer(configuration.response_schema, f"{base}.response_format.schema")
 
 
 def check_fine_tuned(configuration: Configuration) -> None:

@@ -214,8 +214,6 @@ def _schemas(message: configuration_pb2.AgentConfiguration) -> Iterator[tuple[st
     for place, tool in enumerate(message.tools):
         if tool.function.parameters_schema:
             yield f"tools[{place}].function.parameters_schema", tool.function.parameters_schema
-    if message.response_format.schema:
-        yield "response_format.schema", message.response_format.schema
 
 
 def _called_names(message: configuration_pb2.AgentConfiguration) -> Iterator[str]:

@@ -195,6 +195,7 @@ def _create_workspaces() -> None:
         sa.Column("changes", sa.BigInteger, nullable=False),
         sa.Column("update_time", sa.BigInteger, nullable=False),
     )
+    _partial_index("plan_entitlements_to_look_at", "plan_entitlements", ["organization_id"], "changes > 0")
 
 
 def _sorted_text() -> sa.types.TypeEngine[str]:
