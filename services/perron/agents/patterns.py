@@ -14,7 +14,7 @@ from typing import Final
 
 ATOMS_MAX: Final = 2000
 _WAYS_MAX: Final = 16
-_PROGRAM_BYTES_MAX: Final = 1 << 17
+_PROGRAM_BYTES_MAX: Final = 1 << 20
 
 NO_PATTERN: Final = "a pattern is a regular expression without look-around, flags and references back"
 TOO_LONG: Final = f"a pattern has at most {ATOMS_MAX} atoms when counts are written out"

@@ -18,7 +18,7 @@ from perron.agents.strict_json import Pointer, RuleBrokenError, parse
 from perron.chassis.errors import InvalidArgument
 
 BYTES_MAX: Final = 16 * 1024
-PATTERN_CHARACTERS_MAX: Final = 2048
+PATTERN_CHARACTERS_MAX: Final = 1024
 APPLIED_MAX: Final = 1000
 
 _DIALECTS: Final = (
