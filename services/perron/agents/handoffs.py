@@ -61,7 +61,6 @@ def _cycle(agent_id: str, target_id: str) -> FailedPrecondition:
     return FailedPrecondition(
         "HANDOFF_CYCLE",
         "the agents would hand over to each other in a circle",
-        field="configuration.handoff_agent_ids",
         metadata={"agents": f"{agent_id},{target_id}"},
     )
 
@@ -70,5 +69,4 @@ def _too_deep() -> FailedPrecondition:
     return FailedPrecondition(
         "HANDOFF_TOO_DEEP",
         f"a chain of handoffs would be longer than {DEPTH_MAX}",
-        field="configuration.handoff_agent_ids",
     )
