@@ -9,6 +9,7 @@ narrowed each time it is read, by the entitlements of the call itself, so a plan
 for good (clause 2-share).
 """
 
+import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -61,11 +62,17 @@ class Entitlements:
     @classmethod
     def of(cls, entitlements: Mapping[str, str]) -> "Entitlements":
         """Reads the entitlements of a plan, by name."""
-        named = {one.strip() for one in entitlements.get(_CHANNELS, "").split(",")}
-        return cls(
-            sharing=entitlements.get(_SHARING) == "workspace",
-            channels=frozenset(one for one in Channel if one.value.lower() in named),
-        )
+        return _read(entitlements.get(_SHARING, ""), entitlements.get(_CHANNELS, ""))
+
+
+@functools.lru_cache(maxsize=256)
+def _read(sharing: str, channels: str) -> Entitlements:
+    """Reads two texts, which are the same for every person of a plan."""
+    named = {one.strip() for one in channels.split(",")}
+    return Entitlements(
+        sharing=sharing == "workspace",
+        channels=frozenset(one for one in Channel if one.value.lower() in named),
+    )
 
 
 @dataclass(frozen=True, slots=True)
