@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, text, true, union
+from sqlalchemy import ColumnElement, Select, and_, or_, select, text, union
 
 from perron.agents.model import Agent, AgentState
 from perron.agents.store import LIVE, Store, agent_of
@@ -45,7 +45,9 @@ class ListStore(Store):
         self, listing: Listing, person: Person | None, after: tuple[str | int, str] | None, rows_max: int
     ) -> list[Agent]:
         """Returns agents that a person sees, from after the key of an agent on; of all for None."""
-        arms = [self._arm(listing, seen, after, rows_max) for seen in ways_to_see(person)]
+        arms = [
+            self._arm(listing, seen, after, rows_max) for seen in ways_to_see(person, listing.workspace_id)
+        ]
         if len(arms) == 1:
             rows = self.tx.execute(arms[0])
         else:
@@ -69,7 +71,7 @@ class ListStore(Store):
         after: tuple[str | int, str] | None,
         rows_max: int,
     ) -> Select[Any]:
-        statement = select(agents).where(agents.c.workspace_id == listing.workspace_id, LIVE, seen)
+        statement = select(agents).where(LIVE, seen)
         if listing.state is AgentState.DISABLED:
             statement = statement.where(_DISABLED)
         elif listing.state is not None:
@@ -83,16 +85,22 @@ class ListStore(Store):
         return statement.order_by(*_ordered(agents.c, listing.order)).limit(rows_max)
 
 
-def ways_to_see(person: Person | None) -> list[ColumnElement[bool]]:
-    """Says in SQL what `visibility.sees` says within the person's workspace: a condition for each way."""
+def ways_to_see(person: Person | None, workspace_id: str) -> list[ColumnElement[bool]]:
+    """Says in SQL what `visibility.sees` says of the agents of a workspace: a condition for each way.
+
+    Those that name the person are asked for by their ids alone: were the workspace a condition too, SQLite
+    would read all of it in the order of the list to find them.
+    """
+    within = agents.c.workspace_id == workspace_id
     if person is None or person.is_admin:
-        return [true()]
-    ways = [agents.c.owner_member_id == person.member_id]
+        return [within]
+    ways: list[ColumnElement[bool]] = [within & (agents.c.owner_member_id == person.member_id)]
     if person.entitlements.sharing:
         named = select(agent_shares.c.agent_id).where(
-            agent_shares.c.workspace_id == person.workspace_id, agent_shares.c.member_id == person.member_id
+            agent_shares.c.workspace_id == workspace_id, agent_shares.c.member_id == person.member_id
         )
-        ways += [agents.c.sharing_mode == SharingMode.WORKSPACE.value, agents.c.id.in_(named)]
+        shared = agents.c.sharing_mode == SharingMode.WORKSPACE.value
+        ways += [within & shared, agents.c.id.in_(named)]
     return ways
 
 

@@ -34,7 +34,7 @@ class NameStore(VersionStore):
             .where(
                 aliases.c.workspace_id == person.workspace_id,
                 aliases.c.alias > after,
-                or_(*ways_to_see(person)),
+                or_(*ways_to_see(person, person.workspace_id)),
             )
             .order_by(aliases.c.alias)
             .limit(rows_max)
