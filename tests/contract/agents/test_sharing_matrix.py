@@ -402,7 +402,7 @@ async def test_the_matrix_notices_a_rule_that_forgets(
 async def test_the_matrix_notices_a_list_that_shows_everything(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(list_store, "ways_to_see", lambda _person: [sqlalchemy.true()])
+    monkeypatch.setattr(list_store, "ways_to_see", lambda *_: [sqlalchemy.true()])
     cell = await Stage(world).cell(Who.OTHER, Situation.RESTRICTED, "ListAgents")
     found = await outcome(cell, "ListAgents")
     assert cell.agent_id in {agent.agent_id for agent in found.agents}
