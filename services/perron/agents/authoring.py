@@ -66,6 +66,7 @@ class Authoring:
         """Makes the agent that a job promised; the workspace's admins own it where its owner has left."""
         configurations.check_fine_tuned(command.configuration)
         configurations.check(command.configuration)
+        await self._members.require_workspace(command.organization_id, command.workspace_id)
         owners = await self._members.among(
             command.organization_id, command.workspace_id, [command.owner_member_id]
         )

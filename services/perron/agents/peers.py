@@ -85,11 +85,26 @@ class Governance:
 
 
 class Members:
-    """Who belongs to a workspace."""
+    """Who belongs to a workspace, and which workspace to an organization."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._stub = workspace_pb2_grpc.WorkspaceServiceStub(peer.channel)
+        self._organizations = organization_pb2_grpc.OrganizationServiceStub(peer.channel)
+
+    async def require_workspace(self, organization_id: str, workspace_id: str) -> None:
+        """Raises NotFound (RESOURCE_NOT_FOUND) where the workspace is not one of the organization."""
+        item = organization_pb2.GetStandingItem(workspace_id=workspace_id)
+        response = await self._peer.call(
+            self._organizations.BatchGetStanding, organization_pb2.BatchGetStandingRequest(items=[item])
+        )
+        (found,) = outcomes(response)
+        if isinstance(found, NotFound):
+            raise errors.missing("workspace")
+        if isinstance(found, PerronError):
+            raise found
+        if found.organization_id != organization_id:
+            raise errors.missing("workspace")
 
     async def among(
         self, organization_id: str, workspace_id: str, member_ids: Collection[str]
