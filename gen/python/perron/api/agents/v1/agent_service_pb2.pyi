@@ -1383,7 +1383,9 @@ class ResolveResponse(_message.Message):
 
     @_builtins.property
     def configuration(self) -> _configuration_pb2.AgentConfiguration:
-        """The configuration, its handoffs as above. Absent in a batch where an earlier item carries the same version."""
+        """The configuration, its handoffs as above. Absent in a batch where an earlier item carries the same version: whoever
+        takes it from there puts this item's handoffs into it, as the earlier one's may be another person's.
+        """
 
     def __init__(
         self,

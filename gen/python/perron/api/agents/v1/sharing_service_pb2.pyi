@@ -41,7 +41,9 @@ class Sharing(_message.Message):
     """The agent's etag."""
     @_builtins.property
     def member_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The members named with RESTRICTED; kept and without effect under WORKSPACE. For the owner and admins; others see none."""
+        """The members named with RESTRICTED, by id; kept and without effect under WORKSPACE. For the owner and admins; others
+        see none.
+        """
 
     def __init__(
         self,
@@ -159,8 +161,8 @@ class SetSharingRequest(_message.Message):
     """The etag that the change is based on. At most 64 characters. Default: whatever stands there."""
     @_builtins.property
     def member_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """With RESTRICTED: the members who may use it, beside its owner and the workspace's admins. At most 256, distinct.
-        Default: nobody.
+        """With RESTRICTED: the members who may use it, beside its owner and the workspace's admins, in the place of those named
+        before. Refused with WORKSPACE, which keeps them. At most 256, distinct. Default: nobody.
         """
 
     def __init__(
