@@ -15,7 +15,6 @@ from perron.chassis.sealing import KEY_BYTES, SealBrokenError, new_key, unwrap, 
 
 _OWNER_ONLY: Final = 0o600
 _WRAPPED_BYTES_MAX: Final = 256
-_WRAPPED_BYTES_MAX: Final = 256
 
 
 class Vault:
