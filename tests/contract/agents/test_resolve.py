@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from perron.agents.resolve_calls import CONFIGURATIONS_BYTES_MAX
+from perron.agents.sharing_store import SharingStore
 from perron.api.agents.v1 import agent_pb2, sharing_service_pb2
 from perron.api.agents.v1 import agent_service_pb2 as pb
 from perron.chassis import status
@@ -103,6 +104,18 @@ async def test_a_member_who_was_removed_is_refused_at_the_next_call_though_back_
         sharing_service_pb2.GetSharingRequest(agent_id=agent.agent_id), metadata=owner.key
     )
     assert (found.sharing.mode, list(found.sharing.member_ids)) == (RESTRICTED, [])
+
+
+async def test_without_following_members_who_leave_one_who_returns_would_be_named_still(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SharingStore, "forget_member", lambda *_: None)
+    tenant = world.tenant()
+    owner, named = world.member(tenant), world.member(tenant)
+    agent = await world.create(owner)
+    await world.share(owner, agent.agent_id, RESTRICTED, named)
+    await world.identity.tell("member.removed", tenant, tenant.workspace_id, named.member_id)
+    await world.resolve(named, agent.agent_id)
 
 
 async def test_the_plan_of_the_very_call_narrows_sharing_and_channels_and_gives_them_back(
