@@ -12,7 +12,7 @@ import pytest
 from tests.rpcs import ROOT
 
 SERVICES = ROOT / "services" / "perron"
-ROOMS = ("identity", "quotas", "governance", "admission")
+ROOMS = ("identity", "quotas", "governance", "agents", "admission")
 LINES_MAX = 400
 
 EVERY_ROOM = ("__init__.py", "__main__.py", "app.py", "convert.py", "errors.py", "model.py", "settings.py")
@@ -24,8 +24,10 @@ WIRING = re.compile(
 )
 """Modules that may know the wire, the store or the environment. All others are the domain."""
 
-BETWEEN_SERVICES = frozenset({"admissions", "effective_models", "exchanges"})
-"""Admission's modules that pass on the questions and answers of other services, and wait for them."""
+BETWEEN_SERVICES = frozenset(
+    {"admissions", "authoring", "effective_models", "exchanges", "plan_changes", "resolve_calls"}
+)
+"""Modules that pass on the questions and answers of other services, and wait for them."""
 
 FOREIGN_TO_DOMAIN = frozenset({"grpc", "google", "sqlalchemy", "os", "asyncio", "uuid_utils", "perron.api"})
 

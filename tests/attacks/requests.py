@@ -29,6 +29,11 @@ def _new_name() -> str:
     return f"a{uuid.uuid4().hex[:12]}"
 
 
+def _tuned() -> str:
+    """A fine-tuned model."""
+    return "ft:attacked-1"
+
+
 def _new_job() -> str:
     """The id of a job that nobody has heard of yet."""
     return f"job_{uuid.uuid4().int % 10**26:026}"
@@ -47,14 +52,15 @@ _BY_RPC: Final[Mapping[str, Mapping[str, object]]] = {
     "SetTrainingPreference": {"workspace_id": "spare:workspace_id"},
     "DeleteAgent": {"agent_id": "spare:agent_id"},
     "DisableAgent": {"agent_id": "spare:agent_id"},
+    "PublishAgent": {"agent_id": "spare:agent_id"},
     "UnpublishAgent": {"agent_id": "spare:agent_id"},
     "UpdateAgent": {"agent_id": "spare:agent_id", "display_name": _new_name, "owner_member_id": SKIP},
     "CreateAgent": {"display_name": _new_name},
-    "CreateAgentForJob": {"display_name": _new_name, "job_id": _new_job},
+    "CreateAgentForJob": {"display_name": _new_name, "job_id": _new_job, "model": _tuned},
     "GetAgentVersion": {"version": 1},
     "RestoreAgentVersion": {"agent_id": "spare:agent_id", "version": 1},
     "ExportAgent": {"version": 1},
-    "SetSharing": {"agent_id": "spare:agent_id", "member_ids": "spare:member_id"},
+    "SetSharing": {"agent_id": "spare:agent_id", "mode": 2, "member_ids": "spare:member_id"},
     "ImportAgent": {"display_name": _new_name},
     "ListAgents": {"owner_member_id": SKIP, "state": SKIP},
     "CreateAlias": {"alias": _new_name, "version": 1},
@@ -216,6 +222,7 @@ _PREFIXES: Final[Mapping[str, str]] = {
     "reservation_id": "res",
     "suspension_id": "sus",
     "agent_id": "agt",
+    "agent": "agt",
     "job_id": "job",
     "model_id": "mdl",
     "zero_retention_request_id": "zdr",

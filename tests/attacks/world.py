@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from perron.api.admission.v1 import admission_service_pb2 as admission
+from perron.api.agents.v1 import agent_service_pb2, configuration_pb2, sharing_service_pb2
 from perron.api.common.v1 import access_pb2, roles_pb2
 from perron.api.governance.v1 import directive_service_pb2
 from perron.api.identity.v1 import api_key_pb2, organization_pb2, workspace_pb2
@@ -36,9 +37,10 @@ class World:
             "operator", "operator", suite.operator_key, operator_roles=frozenset(range(1, 7))
         )
         self.services = {
-            name: self._service(name) for name in ("admission", "quotas", "governance", "gateway")
+            name: self._service(name) for name in ("admission", "quotas", "governance", "agents", "gateway")
         }
-        self.services["stranger"] = self._platform_key("stranger", service="stranger")
+        for name in ("finetuning", "stranger"):  # one is to come, the other nobody knows
+            self.services[name] = self._platform_key(name, service=name)
         self.documents = self._documents()
         self.operators = {
             name: self._platform_key(name, role=number)
@@ -225,7 +227,12 @@ class World:
     def refill(self, tenant: Tenant) -> None:
         """Gives a tenant new things that a destructive call may use up."""
         used_up, untouched = self._workspace(tenant), self._workspace(tenant)
+        spare_agent = self.new_agent(tenant)
         tenant.spare = {
+            "agent_id": spare_agent,
+            "other_agent_id": self.new_agent(tenant),
+            "alias": self._alias(tenant, spare_agent),
+            "third_party": self._third_party(tenant),
             "workspace_id": used_up,
             "other_workspace_id": untouched,
             "member_id": self.new_member(
@@ -235,6 +242,28 @@ class World:
         }
         tenant.ids["zero_retention_request_id"] = self._zero_retention(tenant, used_up)
 
+    def new_agent(self, tenant: Tenant, owner: Person | None = None, **more: Any) -> str:
+        """Makes an agent of the tenant and returns its id."""
+        request = agent_service_pb2.CreateAgentRequest(
+            display_name=f"agent {next(_numbers)}",
+            name_attested=True,
+            configuration=configuration_pb2.AgentConfiguration(model=MODEL, **more),
+        )
+        made = self.wire.ask("AgentService.CreateAgent", request, (owner or tenant.admin).secret)
+        return str(made.agent.agent_id)
+
+    def _alias(self, tenant: Tenant, agent: str) -> str:
+        request = agent_service_pb2.CreateAliasRequest(
+            alias=f"{tenant.name}-{next(_numbers)}", agent_id=agent, name_attested=True
+        )
+        return str(self.wire.ask("AgentService.CreateAlias", request, tenant.admin.secret).alias.alias)
+
+    def _third_party(self, tenant: Tenant) -> str:
+        party = f"connector:{tenant.name}-{next(_numbers)}"
+        request = sharing_service_pb2.AcknowledgeThirdPartyRequest(third_party=party)
+        self.wire.ask("SharingService.AcknowledgeThirdParty", request, tenant.admin.secret)
+        return party
+
     def _workspace(self, tenant: Tenant) -> str:
         request = workspace_pb2.CreateWorkspaceRequest(display_name="spare")
         made = self.wire.ask("WorkspaceService.CreateWorkspace", request, tenant.admin.secret)
@@ -243,7 +272,12 @@ class World:
     def _fill(self, tenant: Tenant) -> None:
         admitted = self.admit(tenant)
         completed = self.complete(admitted.admission_id)
+        agent = self.new_agent(tenant)
         tenant.ids = {
+            "agent_id": agent,
+            "agent": agent,
+            "alias": self._alias(tenant, agent),
+            "third_party": self._third_party(tenant),
             "admission_id": admitted.admission_id,
             "decision_id": admitted.decision.decision_id,
             "record_id": completed.record_id,

@@ -14,12 +14,12 @@ from rich.markup import escape
 from perron.chassis.errors import SetupError
 from perron.cli import output
 from perron.cli.connection import RefusedError, folder
-from perron.cli.demo import foundation, stage
+from perron.cli.demo import agents, foundation, stage
 from perron.cli.demo.stage import Finding, Stage
 from perron.cli.output import AsJson
 from perron.cli.suite import Suite
 
-CHAPTERS: tuple[ModuleType, ...] = (foundation,)
+CHAPTERS: tuple[ModuleType, ...] = (foundation, agents)
 NEXT = (
     "Next: `perron up` (or `make up`) starts it to stay; its first start prints four lines to a first Admit."
 )
