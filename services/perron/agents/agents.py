@@ -52,8 +52,8 @@ class Agents:
         self._new_id = new_id
 
     def foresee_create(self, store: VersionStore, call: Call, command: CreateCommand) -> Agent | None:
-        """Raises what `create` would raise; returns the agent that an earlier call or the job made."""
-        earlier = store.seen_before(call) or store.agent_of_job(command.source.job_id)
+        """Raises what `create` would raise; returns the agent that an earlier call made."""
+        earlier = store.seen_before(call)
         if earlier is not None:
             return _again(store, command.author, earlier)
         self._admit(store, command)

@@ -22,9 +22,11 @@ from perron.api.identity.v1 import (
     workspace_pb2_grpc,
 )
 from perron.chassis.channels import Peer, outcomes
-from perron.chassis.errors import NotFound, PerronError, Unavailable
+from perron.chassis.errors import NotFound, PerronError
 
 _ITEMS_MAX: Final = 128
+_OF_THE_MODEL: Final = frozenset({"RESOURCE_NOT_FOUND", "MODEL_DELETED", "MODEL_ARCHIVED"})
+"""Refusals of finetuning that speak of the model; any other speaks of us, and is no news to the caller."""
 
 
 class Governance:
@@ -156,9 +158,9 @@ class Models:
         )
         try:
             found = outcomes(await self._peer.call(self._stub.BatchResolve, request))
-        except Unavailable as error:
-            return [error] * len(asked)
-        return [one if isinstance(one, PerronError) else str(one.model_id) for one in found]
+        except PerronError as error:
+            found = [error] * len(asked)
+        return [_of_the_model(one) if isinstance(one, PerronError) else str(one.model_id) for one in found]
 
     async def require(self, passport: str, model: str) -> str:
         """Returns the id of one fine-tuned model. Raises why there is none."""
@@ -166,6 +168,10 @@ class Models:
         if isinstance(found, PerronError):
             raise found
         return found
+
+
+def _of_the_model(refusal: PerronError) -> PerronError:
+    return refusal if refusal.reason in _OF_THE_MODEL else errors.peer_unavailable("finetuning")
 
 
 class Plans:

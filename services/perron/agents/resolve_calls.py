@@ -20,7 +20,7 @@ from perron.api.agents.v1.configuration_pb2 import AgentConfiguration
 from perron.chassis import batch_items, status
 from perron.chassis.batcher import Batcher
 from perron.chassis.database import Database
-from perron.chassis.errors import InvalidArgument, PerronError, Unauthenticated, Unavailable
+from perron.chassis.errors import InvalidArgument, PerronError, Unavailable
 from perron.chassis.interceptors.access import Caller
 from perron.chassis.passports import Passport
 
@@ -131,15 +131,10 @@ class ResolveCalls:
         wanted = sorted(asked)
         found = await self._models.resolve(wanted)
         return {
-            one: _blaming(outcome)
+            one: outcome
             for one, outcome in zip(wanted, found, strict=True)
             if isinstance(outcome, PerronError)
         }
-
-
-def _blaming(refusal: PerronError) -> PerronError:
-    """A passport that ended on its way between us is no fault of the caller's key."""
-    return errors.peer_unavailable("finetuning") if isinstance(refusal, Unauthenticated) else refusal
 
 
 def _refusal(
