@@ -8,6 +8,7 @@ by its users. Anchors are not read, so a small file is a small document.
 import difflib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ class AgentFile:
 
 
 def read(path: Path) -> AgentFile:
-    """Reads a document; SetupError names every fault with its line and field."""
+    """Reads a document, `-` from standard input; SetupError names every fault with its line and field."""
     root = _composed(path, _text(path))
     document = agent_pb2.AgentDocument()
     reader = _Reader()
@@ -81,7 +82,7 @@ def written(message: Message) -> str:
 
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        content = sys.stdin.buffer.read(BYTES_MAX + 1) if path == Path("-") else path.read_bytes()
     except OSError as broken:
         raise SetupError(f"{path} cannot be read ({type(broken).__name__})") from None
     if len(content) > BYTES_MAX:

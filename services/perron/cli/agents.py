@@ -19,7 +19,10 @@ app = typer.Typer(no_args_is_help=True, help="Agents: named, versioned configura
 _COLUMNS = ("agent_id", "display_name", "state", "latest_version", "effective_sharing_mode", "update_time")
 _VERSION_COLUMNS = ("version", "author_member_id", "create_time", "restored_version", "third_parties")
 _PAGE = 1000
-File = Annotated[Path, typer.Argument(help="The agent as a document: display_name and configuration.")]
+File = Annotated[
+    Path,
+    typer.Argument(help="The agent as a document, in YAML or JSON; - reads standard input."),
+]
 Version = Annotated[int, typer.Option("--version", min=0, help="The version; 0 is the latest.")]
 Etag = Annotated[str, typer.Option("--etag", help="Only where the agent still has this etag.")]
 
