@@ -172,7 +172,9 @@ class Agent(_message.Message):
     sharing_mode: Global___SharingMode.ValueType
     """With whom it is shared, as stored."""
     effective_sharing_mode: Global___SharingMode.ValueType
-    """With whom it is shared under the plan as it is now. RESTRICTED where the plan has no sharing."""
+    """With whom it is shared under the plan as it is now. RESTRICTED where the plan has no sharing. Stated to customers only:
+    the plan is that of the call.
+    """
     etag: _builtins.str
     """Changes with every change."""
     @_builtins.property
@@ -185,7 +187,7 @@ class Agent(_message.Message):
 
     @_builtins.property
     def effective_channels(self) -> _containers.RepeatedScalarFieldContainer[_roles_pb2.Channel.ValueType]:
-        """Where it may be used under the plan as it is now."""
+        """Where it may be used under the plan as it is now. Stated to customers only."""
 
     @_builtins.property
     def name_attestation(self) -> Global___NameAttestation:

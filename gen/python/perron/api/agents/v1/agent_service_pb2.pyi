@@ -229,7 +229,7 @@ class ListAgentsRequest(_message.Message):
         ORDER_CREATE_TIME_DESCENDING: ListAgentsRequest._Order.ValueType  # 2
         """Newest first."""
         ORDER_DISPLAY_NAME: ListAgentsRequest._Order.ValueType  # 3
-        """By name."""
+        """By name, capital letters as small ones."""
 
     class Order(_Order, metaclass=_OrderEnumTypeWrapper):
         """Orders of a list."""
@@ -241,7 +241,7 @@ class ListAgentsRequest(_message.Message):
     ORDER_CREATE_TIME_DESCENDING: ListAgentsRequest.Order.ValueType  # 2
     """Newest first."""
     ORDER_DISPLAY_NAME: ListAgentsRequest.Order.ValueType  # 3
-    """By name."""
+    """By name, capital letters as small ones."""
 
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int

@@ -369,7 +369,7 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListReservedNames(self, request, context):
-        """Lists the names that no agent and no alias may bear or look like, in the order of their folded forms.
+        """Lists the names that no agent and no alias may bear or look like, in alphabetical order.
 
         Errors: INVALID_ARGUMENT with PAGE_TOKEN_INVALID.
         """

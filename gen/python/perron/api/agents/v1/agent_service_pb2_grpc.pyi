@@ -167,7 +167,7 @@ class AgentServiceStub:
     exist or that the caller may not see.
     """
     ListReservedNames: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListReservedNamesRequest, _agent_service_pb2.ListReservedNamesResponse]
-    """Lists the names that no agent and no alias may bear or look like, in the order of their folded forms.
+    """Lists the names that no agent and no alias may bear or look like, in alphabetical order.
 
     Errors: INVALID_ARGUMENT with PAGE_TOKEN_INVALID.
     """
@@ -331,7 +331,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     exist or that the caller may not see.
     """
     ListReservedNames: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListReservedNamesRequest, _agent_service_pb2.ListReservedNamesResponse]  # type: ignore[assignment]
-    """Lists the names that no agent and no alias may bear or look like, in the order of their folded forms.
+    """Lists the names that no agent and no alias may bear or look like, in alphabetical order.
 
     Errors: INVALID_ARGUMENT with PAGE_TOKEN_INVALID.
     """
@@ -612,7 +612,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.ListReservedNamesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ListReservedNamesResponse, _abc.Awaitable[_agent_service_pb2.ListReservedNamesResponse]]:
-        """Lists the names that no agent and no alias may bear or look like, in the order of their folded forms.
+        """Lists the names that no agent and no alias may bear or look like, in alphabetical order.
 
         Errors: INVALID_ARGUMENT with PAGE_TOKEN_INVALID.
         """
