@@ -60,9 +60,7 @@ def test_a_repetition_follows_the_alias_while_its_model_stays_and_is_refused_whe
     first = admit(customer, request)
 
     def move(agent_id: str, etag: str) -> agent_pb2.Alias:
-        moved = agent_service_pb2.MoveAliasRequest(
-            alias="desk", agent_id=agent_id, etag=etag, name_attested=True
-        )
+        moved = agent_service_pb2.MoveAliasRequest(alias="desk", agent_id=agent_id, etag=etag)
         return admin.connection.ask(admin.agents.MoveAlias, moved).alias
 
     moving = move(new.agent_id, moving.etag)
