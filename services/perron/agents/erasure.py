@@ -47,10 +47,9 @@ class Erasure:
 
     async def go_on(self, lease: Lease) -> bool:
         """Does a part of what is left to do; returns whether there is more."""
-        ended = await self._end(lease)
-        await self._ask_again(lease)
-        exchanging = await self._database.write(partial(self._fenced_exchange, lease=lease))
-        return ended or exchanging
+        if await self._end(lease) or await self._database.write(partial(self._fenced_exchange, lease=lease)):
+            return True
+        return await self._ask_again(lease)
 
     def exchange(self, tx: Transaction) -> bool:
         """Wraps up to 500 data keys anew and drops a key that opens nothing any more; True for more to do.
@@ -99,15 +98,17 @@ class Erasure:
         await self._database.write(end)
         return True
 
-    async def _ask_again(self, lease: Lease) -> None:
-        """Erases what is no longer held."""
-        after = ""
+    async def _ask_again(self, lease: Lease) -> bool:
+        """Erases what is no longer held; returns whether there was any."""
+        after, erased = "", False
         while found := await self._database.read(partial(_pending, after=after)):
             after = found[-1].agent_id
             free = await self._holds.may_erase([_scope(agent) for agent in found])
             released = [agent for agent, may_erase in zip(found, free, strict=True) if may_erase]
             if released:
                 await self._database.write(partial(_release, lease=lease, agents=released))
+                erased = True
+        return erased
 
 
 def _pending(tx: Transaction, after: str) -> list[Agent]:
