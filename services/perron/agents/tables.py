@@ -43,6 +43,7 @@ agents: Final = Table(
     Column("create_time", BigInteger, nullable=False),
     Column("update_time", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 """Every agent ever made; `channels` are names joined by commas."""
 

@@ -60,6 +60,7 @@ def _create_agents() -> None:
         sa.Column("create_time", sa.BigInteger, nullable=False),
         sa.Column("update_time", sa.BigInteger, nullable=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
     )
     _partial_index("agents_by_name", "agents", ["workspace_id", "listed_as", "id"], "state <> 'DELETED'")
     _partial_index("agents_by_time", "agents", ["workspace_id", "create_time", "id"], "state <> 'DELETED'")
