@@ -1,7 +1,7 @@
 """Resolve and BatchResolve: single calls and batches meet in one batcher, and so in one read.
 
-Only reading is shared. Governance and finetuning are asked afterwards, for the agents of one call that need
-it: an agent over a base model never waits for them.
+Only reading is shared. Governance and finetuning are asked afterwards, by each call for those of its agents
+that need it: where they are slow, no other call waits for them.
 """
 
 import asyncio
