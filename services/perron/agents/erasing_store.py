@@ -1,13 +1,16 @@
 """What is left to erase, in one open transaction."""
 
-from sqlalchemy import and_, delete, exists, or_, select, text, update
+from typing import Final
+
+from sqlalchemy import delete, select, text, update
 
 from perron.agents.model import Agent, ErasureState
 from perron.agents.store import LIVE, agent_of
-from perron.agents.tables import acknowledgements, agents, chassis_tables, workspaces
+from perron.agents.tables import acknowledgements, agents, workspaces
 from perron.agents.version_store import VersionStore
 
-_PENDING = text("agents.erasure = 'PENDING'")
+_PENDING: Final = text("agents.erasure = 'PENDING'")
+_ENDED: Final = text("is_ended")
 
 
 class ErasingStore(VersionStore):
@@ -31,19 +34,17 @@ class ErasingStore(VersionStore):
             update(agents).where(agents.c.id == agent_id).values(erasure=ErasureState.ERASED.value)
         )
 
-    def ended_workspace(self) -> tuple[str, str] | None:
-        """Returns an (organization, workspace) that was deleted for good and still has agents, or may."""
-        graves = chassis_tables.tombstones.c
-        buried = exists().where(
-            and_(
-                graves.organization_id == workspaces.c.organization_id,
-                or_(graves.workspace_id == "", graves.workspace_id == workspaces.c.id),
-            )
-        )
-        row = self.tx.execute(
-            select(workspaces).where(workspaces.c.erased.is_(False), buried).limit(1)
-        ).first()
-        return (row.organization_id, row.id) if row is not None else None
+    def end_workspaces(self, organization_id: str, workspace_id: str = "") -> None:
+        """Notes that a workspace, or every one of an organization, was deleted for good."""
+        own = workspaces.c.organization_id == organization_id
+        if workspace_id:
+            own &= workspaces.c.id == workspace_id
+        self.tx.execute(update(workspaces).where(own).values(is_ended=True))
+
+    def ended_workspace(self) -> str | None:
+        """Returns a workspace that was deleted for good and may have agents yet; None where there is none."""
+        found = self.tx.execute(select(workspaces.c.id).where(_ENDED).limit(1)).scalar()
+        return str(found) if found is not None else None
 
     def live_agents(self, workspace_id: str, rows_max: int) -> list[Agent]:
         """Returns agents of a workspace that are not deleted."""
@@ -52,7 +53,7 @@ class ErasingStore(VersionStore):
         )
         return [agent_of(row) for row in rows]
 
-    def end_workspace(self, workspace_id: str) -> None:
-        """Marks a workspace that has no agents any more; what it acknowledged is gone."""
+    def forget_workspace(self, workspace_id: str) -> None:
+        """Notes that an ended workspace has no agents any more; what it acknowledged is gone."""
         self.tx.execute(delete(acknowledgements).where(acknowledgements.c.workspace_id == workspace_id))
-        self.tx.execute(update(workspaces).where(workspaces.c.id == workspace_id).values(erased=True))
+        self.tx.execute(update(workspaces).where(workspaces.c.id == workspace_id).values(is_ended=False))

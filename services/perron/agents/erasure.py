@@ -73,10 +73,9 @@ class Erasure:
 
     async def _end(self, lease: Lease) -> bool:
         """Ends agents of a workspace that was deleted for good; returns whether there was one."""
-        workspace = await self._database.read(lambda tx: ErasingStore(tx).ended_workspace())
-        if workspace is None:
+        workspace_id = await self._database.read(lambda tx: ErasingStore(tx).ended_workspace())
+        if workspace_id is None:
             return False
-        _, workspace_id = workspace
         found = await self._database.read(lambda tx: ErasingStore(tx).live_agents(workspace_id, _AGENTS_MAX))
         free = await self._holds.may_erase([_scope(agent) for agent in found])
 
@@ -93,7 +92,7 @@ class Erasure:
                 if may_erase:
                     _erase(store, agent)
             if not found:
-                store.end_workspace(workspace_id)
+                store.forget_workspace(workspace_id)
 
         await self._database.write(end)
         return True

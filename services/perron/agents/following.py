@@ -5,6 +5,7 @@ workspace said to its agents is erased; a change of plan is looked at later, as 
 the plan gives.
 """
 
+from perron.agents.erasing_store import ErasingStore
 from perron.agents.plan_store import PlanStore
 from perron.agents.sharing_store import SharingStore
 from perron.chassis import tombstones
@@ -20,5 +21,7 @@ def follow_identity(tx: Transaction, event: Event) -> None:
         PlanStore(tx).hear(event.organization_id)
     elif event.kind == "workspace.deleted":
         tombstones.bury(tx, organization_id=event.organization_id, workspace_id=event.workspace_id)
+        ErasingStore(tx).end_workspaces(event.organization_id, event.workspace_id)
     elif event.kind == "organization.terminated":
         tombstones.bury(tx, organization_id=event.organization_id)
+        ErasingStore(tx).end_workspaces(event.organization_id)

@@ -30,7 +30,7 @@ from perron.chassis.interceptors.access import Call
 from perron.chassis.mutations import Mutations
 
 _INSERT_WORKSPACE: Final = text(
-    "INSERT INTO workspaces (id, organization_id, erased) VALUES (:id, :organization_id, :erased) "
+    "INSERT INTO workspaces (id, organization_id, is_ended) VALUES (:id, :organization_id, :is_ended) "
     "ON CONFLICT DO NOTHING"
 )
 LIVE: Final = text("agents.state <> 'DELETED'")
@@ -53,7 +53,7 @@ class Store(Mutations):
 
         Whatever is true of several agents at once (names, handoffs, keys) is checked and changed under it.
         """
-        values = {"id": workspace_id, "organization_id": organization_id, "erased": False}
+        values = {"id": workspace_id, "organization_id": organization_id, "is_ended": False}
         self.tx.execute(_INSERT_WORKSPACE, values)
         self.wait_for_workspace(workspace_id)
 

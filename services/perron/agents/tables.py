@@ -169,10 +169,20 @@ workspaces: Final = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("organization_id", Text, nullable=False),
-    Column("erased", Boolean, nullable=False),
+    Column("is_ended", Boolean, nullable=False),
     Index("workspaces_by_organization", "organization_id"),
 )
-"""One row for each workspace that ever had an agent: what its writers wait for each other on."""
+"""One row for each workspace that ever had an agent: what its writers wait for each other on.
+
+`is_ended` from when it is deleted for good until its agents are gone too.
+"""
+
+Index(
+    "workspaces_ended",
+    workspaces.c.id,
+    sqlite_where=text("is_ended"),
+    postgresql_where=text("is_ended"),
+)
 
 workspace_keys: Final = Table(
     "workspace_keys",

@@ -10,13 +10,14 @@ from perron.agents import tables
 from perron.agents.agents import Agents
 from perron.agents.erasing_store import ErasingStore
 from perron.agents.erasure import Erasure
+from perron.agents.following import follow_identity
 from perron.agents.model import Agent, ErasureState, Sealed
 from perron.agents.seals import Seals
 from perron.agents.version_store import VersionStore
 from perron.agents.versions import Versions
-from perron.chassis import tombstones
 from perron.chassis.database import Database
 from perron.chassis.errors import NotFound, Unavailable
+from perron.chassis.events import Event
 from perron.chassis.ids import new_id
 from perron.chassis.leases import Lease, Leases
 from perron.chassis.testing import BOTH, customer_call
@@ -195,9 +196,10 @@ async def test_a_dead_workspace_is_erased_and_what_is_held_moves_to_another_key(
     elsewhere = await scene.workshop.make(workspace_id="ws_00000000000000000000000009")
     copy = [row for row in await scene.rows() if row[0] != elsewhere.agent_id]
     scene.holds.held = {agents[0].agent_id}
-    await scene.database.write(
-        lambda tx: tombstones.bury(tx, organization_id=ORGANIZATION, workspace_id="" if whole else WORKSPACE)
-    )
+    event = Event(1, "workspace.deleted", 1, ORGANIZATION, WORKSPACE)
+    if whole:
+        event = Event(1, "organization.terminated", 1, ORGANIZATION)
+    await scene.database.write(lambda tx: follow_identity(tx, event))
     await scene.finish()
     left = {row[0] for row in await scene.rows()}
     assert left == ({agents[0].agent_id} if whole else {agents[0].agent_id, elsewhere.agent_id})

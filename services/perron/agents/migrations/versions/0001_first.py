@@ -167,9 +167,10 @@ def _create_workspaces() -> None:
         "workspaces",
         sa.Column("id", sa.Text, primary_key=True),
         sa.Column("organization_id", sa.Text, nullable=False),
-        sa.Column("erased", sa.Boolean, nullable=False),
+        sa.Column("is_ended", sa.Boolean, nullable=False),
     )
     op.create_index("workspaces_by_organization", "workspaces", ["organization_id"])
+    _partial_index("workspaces_ended", "workspaces", ["id"], "is_ended")
     op.create_table(
         "workspace_keys",
         sa.Column("id", sa.Text, primary_key=True),
