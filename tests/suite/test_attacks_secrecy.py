@@ -173,6 +173,10 @@ def test_canaries_sing_in_no_log_span_metric_or_error(watched: Watched) -> None:
     passport = watched.world.passport(watched.world.tenant)
     watched.world.suite.stop()
 
+    told = ("instructions", "examples.input", "examples.output", "tools.function.description", "description")
+    assert {f"AgentService.CreateAgent.configuration.{name}" for name in told} <= set(
+        watched.canaries.values()
+    )
     assert watched.codes["OK"] > 100, watched.codes
     assert watched.codes["UNAVAILABLE"] > 50, watched.codes
     assert any(place == "collector" and b"perron.api" in text for place, text in aloud(watched))
