@@ -12,7 +12,7 @@ from perron.agents.model import Sealed, Version
 from perron.agents.version_store import VersionStore
 from perron.chassis import telemetry
 from perron.chassis.errors import Unavailable
-from perron.chassis.sealing import new_key, open_sealed, seal, unwrap, wrap
+from perron.chassis.sealing import SealBrokenError, new_key, open_sealed, seal, unwrap, wrap
 from perron.chassis.vault import Vault
 
 _log = telemetry.logger("seals")
@@ -64,14 +64,13 @@ class Seals:
             store.move_key(key_id, "LOST")
             return
         new_id, new = self.current(store, workspace_id)
-        bound = [bound_to(agent_id, version) for agent_id, version, _ in rows]
-        store.rewrap(
-            new_id,
-            [
-                (agent_id, version, wrap(new, unwrap(old, wrapped, aad), aad))
-                for (agent_id, version, wrapped), aad in zip(rows, bound, strict=True)
-            ],
-        )
+        try:
+            moved = [_moved(old, new, *row) for row in rows]
+        except SealBrokenError:  # one damaged row must not keep every other workspace's keys from going
+            _log.error("a data key does not open under the key that it names", key=key_id)
+            store.move_key(key_id, "LOST")
+            return
+        store.rewrap(new_id, moved)
 
     def current(self, store: VersionStore, workspace_id: str) -> tuple[str, bytes]:
         """Returns id and key that seal for a workspace, drawn now where there are none; it is held."""
@@ -93,6 +92,11 @@ class Seals:
 def bound_to(agent_id: str, version: int) -> bytes:
     """Returns what a configuration and its data key are bound to: the row that they stand in."""
     return f"{agent_id}\0{version}".encode()
+
+
+def _moved(old: bytes, new: bytes, agent_id: str, version: int, wrapped: bytes) -> tuple[str, int, bytes]:
+    bound = bound_to(agent_id, version)
+    return agent_id, version, wrap(new, unwrap(old, wrapped, bound), bound)
 
 
 def _opened(key: bytes | None, bound: bytes, sealed: Sealed) -> bytes | Unavailable:

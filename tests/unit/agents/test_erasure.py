@@ -22,7 +22,7 @@ from perron.chassis.ids import new_id
 from perron.chassis.leases import Lease, Leases
 from perron.chassis.testing import BOTH, customer_call
 from perron.chassis.vault import Vault
-from tests.unit.agents.workshop import ORGANIZATION, OWNER, WORKSPACE, Workshop, person
+from tests.unit.agents.workshop import ELSEWHERE, ORGANIZATION, OWNER, WORKSPACE, Workshop, person
 
 each_store = pytest.mark.parametrize("database", BOTH, indirect=True)
 
@@ -48,11 +48,14 @@ class Scene:
         self.holds = Holds()
         self.erasure = Erasure(database, self.vault, self.seals, self.holds)
 
-    async def delete(self, agent: Agent, *, may_erase: bool = True) -> ErasureState:
+    async def delete(
+        self, agent: Agent, *, may_erase: bool = True, workspace_id: str = WORKSPACE
+    ) -> ErasureState:
         agents = Agents(Versions(self.seals), new_id)
+        owner = person(OWNER, workspace_id=workspace_id)
         return await self.database.write(
             lambda tx: agents.delete(
-                VersionStore(tx), customer_call(), person(OWNER), agent.agent_id, "", may_erase=may_erase
+                VersionStore(tx), customer_call(), owner, agent.agent_id, "", may_erase=may_erase
             )
         )
 
@@ -237,3 +240,22 @@ async def test_a_sealed_configuration_does_not_open_in_the_place_of_another(scen
     )
     with pytest.raises(Exception, match="does not open"):
         scene.seals.open_all(await scene.rows())
+
+
+@each_store
+async def test_a_damaged_row_keeps_no_other_workspace_from_being_erased(scene: Scene) -> None:
+    damaged, beside = await scene.workshop.make(), await scene.workshop.make()
+    doomed = await scene.workshop.make(workspace_id=ELSEWHERE)
+    copy = [row for row in await scene.rows() if row[0] == doomed.agent_id]
+    await scene.database.write(
+        lambda tx: tx.execute(
+            update(tables.agent_versions)
+            .where(tables.agent_versions.c.agent_id == damaged.agent_id)
+            .values(wrapped_key=b"damaged")
+        )
+    )
+    await scene.delete(beside)
+    await scene.delete(doomed, workspace_id=ELSEWHERE)
+    await scene.finish()
+    assert opened(scene.seals, copy) == [False]
+    assert await scene.keys() == ["CURRENT", "DROPPED", "LOST"]
