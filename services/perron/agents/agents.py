@@ -70,33 +70,14 @@ class Agents:
         if earlier is not None:
             return _again(store, command.author, earlier)
         self._admit(store, command)
-        now_us = store.now_us()
-        author_member_id = command.author.member_id if command.author is not None else ""
-        agent = Agent(
-            agent_id=agent_id,
-            organization_id=command.organization_id,
-            workspace_id=command.workspace_id,
-            display_name=command.name.text,
-            listed_as=names.listed_as(command.name.text),
-            owner_member_id=command.owner_member_id,
-            source=command.source,
-            state=AgentState.ACTIVE,
-            disable_reason="",
-            latest_version=1,
-            sharing_mode=SharingMode.WORKSPACE,
-            channels=frozenset(Channel),
-            attestation=Attestation(author_member_id, now_us, command.occasion),
-            create_us=now_us,
-            update_us=now_us,
-            revision=1,
-        )
+        agent = _new_agent(command, agent_id, store.now_us())
         store.insert_agent(agent)
         store.set_readings(agent.workspace_id, agent_id, command.name.readings)
         self._versions.write(
             store,
             agent,
             command.configuration,
-            author_member_id=author_member_id,
+            author_member_id=agent.attestation.member_id,
             decision_id=decision_id,
         )
         if command.author is not None:
@@ -131,7 +112,7 @@ class Agents:
         if command.name is not None:
             store.set_readings(agent.workspace_id, agent.agent_id, command.name.readings)
         store.audit(call, agent.agent_id, agent.organization_id)
-        if agent.latest_version != found.latest_version and command.configuration is not None:
+        if command.configuration is not None:
             self._versions.write(
                 store,
                 agent,
@@ -224,6 +205,28 @@ def tell(store: VersionStore, agent: Agent, kind: str) -> None:
         workspace_id=agent.workspace_id,
         resource_id=agent.agent_id,
         version=agent.latest_version,
+    )
+
+
+def _new_agent(command: CreateCommand, agent_id: str, now_us: int) -> Agent:
+    author_member_id = command.author.member_id if command.author is not None else ""
+    return Agent(
+        agent_id=agent_id,
+        organization_id=command.organization_id,
+        workspace_id=command.workspace_id,
+        display_name=command.name.text,
+        listed_as=names.listed_as(command.name.text),
+        owner_member_id=command.owner_member_id,
+        source=command.source,
+        state=AgentState.ACTIVE,
+        disable_reason="",
+        latest_version=1,
+        sharing_mode=SharingMode.WORKSPACE,
+        channels=frozenset(Channel),
+        attestation=Attestation(author_member_id, now_us, command.occasion),
+        create_us=now_us,
+        update_us=now_us,
+        revision=1,
     )
 
 
