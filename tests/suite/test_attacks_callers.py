@@ -143,6 +143,29 @@ def test_another_tenants_id_looks_like_one_that_does_not_exist(
     assert answers[0] == answers[1]
 
 
+def test_a_neighbour_among_others_looks_like_one_that_does_not_exist(
+    world: World, requests: Requests
+) -> None:
+    """Lists of ids: agents to hand over to, members to share with."""
+    handing, sharing = named("AgentService.CreateAgent"), named("SharingService.SetSharing")
+    world.refill(world.tenant)
+    refused = []
+    for agent, member in (
+        (world.other.ids["agent_id"], world.other.admin.member_id),
+        (made_up_id("agent_id"), made_up_id("member_id")),
+    ):
+        request = requests.valid(handing)
+        request.configuration.handoff_agent_ids.extend([world.tenant.ids["agent_id"], agent])
+        among = requests.valid(sharing)
+        among.member_ids.append(member)
+        key = world.tenant.admin.secret
+        answers = [world.wire.call(handing, request, key), world.wire.call(sharing, among, key)]
+        refused.append([(answer.reason, answer.message) for answer in answers])
+
+    assert refused[0] == refused[1]
+    assert [reason for reason, _ in refused[0]] == ["HANDOFF_UNKNOWN", "MEMBER_UNKNOWN"]
+
+
 @pytest.mark.parametrize("rpc", PASSPORT_RPCS, ids=str)
 def test_a_forged_passport_opens_nothing(rpc: Rpc, world: World, requests: Requests) -> None:
     caller = world.caller(rpc.access)

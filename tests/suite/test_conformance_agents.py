@@ -27,7 +27,7 @@ from tests.suite.stand_ins import Holding, Models
 
 TUNED = "ft:small-1:desk:1"
 CHAT, API = roles_pb2.CHANNEL_CHAT, roles_pb2.CHANNEL_API
-ERASED_SECONDS = 60.0
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,10 +258,15 @@ def test_what_a_hold_kept_is_erased_once_it_is_released(place: Place, customer: 
 
     place.holds.held.discard(agent.agent_id)
 
-    end = time.monotonic() + ERASED_SECONDS
-    while sealed(place.suite, agent.agent_id) and time.monotonic() < end:
+    until(lambda: sealed(place.suite, agent.agent_id) == 0)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Waits for what a service does by and by."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not is_so() and time.monotonic() < end:
         time.sleep(0.2)
-    assert sealed(place.suite, agent.agent_id) == 0
+    assert is_so()
 
 
 def assert_unreadable(member: Member, agent_id: str) -> None:
@@ -281,10 +286,14 @@ def assert_unreadable(member: Member, agent_id: str) -> None:
 
 def sealed(suite: Suite, agent_id: str) -> int:
     """How many versions of an agent the store still holds something of."""
+    query = "SELECT version FROM agent_versions WHERE agent_id = ? AND sealed IS NOT NULL"
+    return len(stored(suite, query, agent_id))
+
+
+def stored(suite: Suite, query: str, about: str) -> list[object]:
+    """What stands in the store of agents, the first column."""
     with closing(sqlite3.connect(suite.folder / "agents.sqlite", timeout=10)) as store:
-        query = "SELECT count(*) FROM agent_versions WHERE agent_id = ? AND sealed IS NOT NULL"
-        (count,) = store.execute(query, (agent_id,)).fetchone()
-    return int(count)
+        return [row[0] for row in store.execute(query, (about,))]
 
 
 def test_a_plan_without_sharing_narrows_and_an_upgrade_restores_what_is_stored(place: Place) -> None:
@@ -314,3 +323,14 @@ def test_a_plan_without_sharing_narrows_and_an_upgrade_restores_what_is_stored(p
         assert use(customer, admin, agent.agent_id) is None
         assert outcome(use(customer, cy, agent.agent_id)) == ("admitted" if shared else GONE)
         assert (agent.agent_id in listed(cy)) is shared
+
+
+def test_what_a_plan_takes_and_gives_back_is_told_to_whoever_follows(place: Place) -> None:
+    customer = place.made.new(PAID)
+    joined(place.made, customer, "bo").create("Desk", configuration())
+    query = "SELECT kind FROM events WHERE organization_id = ? AND kind LIKE 'agents.%' ORDER BY number"
+    expected: list[object] = []
+    for plan, kind in ((PLAN_WITHOUT_SHARING, "agents.narrowed"), (PAID, "agents.restored")):
+        customer.change_plan(plan)
+        expected.append(kind)
+        until(lambda: stored(place.suite, query, customer.organization_id) == expected)
