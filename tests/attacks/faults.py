@@ -13,8 +13,9 @@ import sqlalchemy
 from perron.api.admission.v1 import admission_service_pb2 as admission
 from perron.api.common.v1 import roles_pb2
 from perron.chassis.testing import POSTGRES_URL
+from tests.attacks.things import MODEL
 from tests.attacks.wire import Answer, named
-from tests.attacks.world import MODEL, World
+from tests.attacks.world import World
 
 RECOVERY_SECONDS = 15.0
 PATIENCE_SECONDS = 12.0

@@ -14,7 +14,8 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from tests.attacks.people import Tenant
-from tests.attacks.world import MODEL, World
+from tests.attacks.things import MODEL
+from tests.attacks.world import World
 from tests.rpcs import Rpc, is_map, is_repeated, messages_of, rules
 
 Field = FieldDescriptor

@@ -12,8 +12,9 @@ from google.protobuf.message import Message
 from perron.api.quotas.v1 import quota_service_pb2 as quotas
 from perron.chassis.interceptors import validation
 from tests.attacks.requests import Requests
+from tests.attacks.things import MODEL
 from tests.attacks.wire import Answer, assert_refused_properly, ids_of, named
-from tests.attacks.world import MODEL, World
+from tests.attacks.world import World
 from tests.rpcs import RPCS, Rpc
 from tests.scale import times
 
