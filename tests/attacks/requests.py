@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from tests.attacks.people import Tenant
-from tests.attacks.things import MODEL
+from tests.attacks.things import ATTACKED_MODEL, MODEL
 from tests.attacks.world import World
 from tests.rpcs import Rpc, is_map, is_repeated, messages_of, rules
 
@@ -70,10 +70,10 @@ _BY_RPC: Final[Mapping[str, Mapping[str, object]]] = {
     "SetReservedNames": {"add": _new_name, "remove": _new_name},
     "WithdrawAcknowledgement": {"third_party": "spare:third_party"},
     # The neighbour of what is attacked must not be narrowed by it.
-    "SetCap": {"model": "attacked-1", "key_id": SKIP},
-    "DeleteCap": {"model": "attacked-1", "key_id": SKIP},
-    "SetOverride": {"model": "attacked-1", "key_id": SKIP},
-    "DeleteOverride": {"model": "attacked-1", "key_id": SKIP},
+    "SetCap": {"model": ATTACKED_MODEL, "key_id": SKIP},
+    "DeleteCap": {"model": ATTACKED_MODEL, "key_id": SKIP},
+    "SetOverride": {"model": ATTACKED_MODEL, "key_id": SKIP},
+    "DeleteOverride": {"model": ATTACKED_MODEL, "key_id": SKIP},
     "ListLimits": {"key_id": SKIP},
     "GetUsage": {"key_id": SKIP},
     "ChangePlan": {"plan": "scale-2"},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MODEL = "small-1"
 CAPPED_MODEL = "capped-1"
+ATTACKED_MODEL = "attacked-1"
 
 
 def alias(world: "World", tenant: Tenant, agent: str) -> str:
@@ -73,6 +74,21 @@ def suspension(world: "World", tenant: Tenant) -> str:
     wanted = usage_service_pb2.ListSuspensionsRequest(organization_id=tenant.organization_id)
     listed = world.wire.ask("UsageService.ListSuspensions", wanted, tenant.admin.secret)
     return str(listed.suspensions[0].suspension_id)
+
+
+def limits(world: "World", tenant: Tenant) -> None:
+    """Sets a cap and an override on a model that nobody calls, so that there is one of each to delete."""
+    place = {
+        "organization_id": tenant.organization_id,
+        "workspace_id": tenant.workspace_id,
+        "model": ATTACKED_MODEL,
+        "metric": limit_pb2.METRIC_REQUESTS,
+        "window": limit_pb2.WINDOW_SECOND,
+        "amount": 1,
+    }
+    cap, override = limit_service_pb2.SetCapRequest(**place), limit_service_pb2.SetOverrideRequest(**place)
+    world.wire.ask("LimitService.SetCap", cap, tenant.admin.secret)
+    world.wire.ask("LimitService.SetOverride", override, world.operator.secret)
 
 
 def zero_retention(world: "World", tenant: Tenant, workspace: str) -> str:

@@ -239,6 +239,7 @@ class World:
             "key_id": self.new_key(tenant).key.key_id,
         }
         tenant.ids["zero_retention_request_id"] = things.zero_retention(self, tenant, used_up)
+        things.limits(self, tenant)
 
     def new_agent(self, tenant: Tenant, owner: Person | None = None, **more: Any) -> str:
         """Makes an agent of the tenant and returns its id."""
