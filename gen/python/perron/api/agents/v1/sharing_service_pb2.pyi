@@ -41,7 +41,7 @@ class Sharing(_message.Message):
     """The agent's etag."""
     @_builtins.property
     def member_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The members named with RESTRICTED, by id; kept and without effect under WORKSPACE. For the owner and admins; others
+        """The members last named with RESTRICTED, by id; without effect while WORKSPACE is set. For the owner and admins; others
         see none.
         """
 

@@ -170,7 +170,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     plan.
     """
     ERROR_REASON_HANDOFF_CYCLE: _ErrorReason.ValueType  # 507
-    """FAILED_PRECONDITION: agents would hand over in a circle; metadata `agents` names it. Example: two agents that name each other."""
+    """FAILED_PRECONDITION: agents would hand over in a circle; metadata `agents` names the agent and the target that leads back
+    to it. Example: two agents that name each other.
+    """
     ERROR_REASON_HANDOFF_TOO_DEEP: _ErrorReason.ValueType  # 508
     """FAILED_PRECONDITION: a chain of handoffs would be longer than 5. Example: the sixth agent of a chain."""
     ERROR_REASON_TOOL_SCHEMA_INVALID: _ErrorReason.ValueType  # 509
@@ -345,7 +347,9 @@ ERROR_REASON_ENTITLEMENT_MISSING: ErrorReason.ValueType  # 506
 plan.
 """
 ERROR_REASON_HANDOFF_CYCLE: ErrorReason.ValueType  # 507
-"""FAILED_PRECONDITION: agents would hand over in a circle; metadata `agents` names it. Example: two agents that name each other."""
+"""FAILED_PRECONDITION: agents would hand over in a circle; metadata `agents` names the agent and the target that leads back
+to it. Example: two agents that name each other.
+"""
 ERROR_REASON_HANDOFF_TOO_DEEP: ErrorReason.ValueType  # 508
 """FAILED_PRECONDITION: a chain of handoffs would be longer than 5. Example: the sixth agent of a chain."""
 ERROR_REASON_TOOL_SCHEMA_INVALID: ErrorReason.ValueType  # 509
