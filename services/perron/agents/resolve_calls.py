@@ -20,7 +20,7 @@ from perron.api.agents.v1.configuration_pb2 import AgentConfiguration
 from perron.chassis import batch_items, status
 from perron.chassis.batcher import Batcher
 from perron.chassis.database import Database
-from perron.chassis.errors import InvalidArgument, PerronError, Unavailable
+from perron.chassis.errors import PerronError, Unavailable
 from perron.chassis.interceptors.access import Caller
 from perron.chassis.passports import Passport
 
@@ -160,13 +160,7 @@ def _model(one: Resolved) -> _ModelOf:
 
 def _item(item: pb.ResolveItem, request: pb.BatchResolveRequest, caller: Caller) -> ResolveCommand:
     """Reads one item of a batch; raises InvalidArgument, or what its passport was refused with."""
-    if item.passport_index >= len(caller.passports):
-        raise InvalidArgument(
-            "FIELD_INVALID", "passport_index: there is no such passport", field="passport_index"
-        )
-    passport = caller.passports[item.passport_index]
-    if isinstance(passport, PerronError):
-        raise passport
+    passport = batch_items.passport_of(caller, item.passport_index)
     return _command(item, passport, request.passports[item.passport_index])
 
 
