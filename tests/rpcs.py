@@ -13,11 +13,11 @@ from google.protobuf.message import Message
 
 from buf.validate import validate_pb2
 from perron.api.common.v1 import access_pb2
+from perron.cli.listening import SERVICES
+from perron.cli.suite import STORES
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = ROOT / "gen" / "python"
-STORES = ("identity", "quotas", "governance")
-"""The services with a store; each serves the services of perron.api.common."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def messages_of(root: Descriptor, seen: set[str] | None = None) -> Iterator[Desc
     if root.full_name in seen or not root.full_name.startswith("perron."):
         return
     seen.add(root.full_name)
-    yield root
+    if not root.GetOptions().map_entry:
+        yield root
     for field in root.fields:
         if field.message_type is not None:
             yield from messages_of(field.message_type, seen)
@@ -135,14 +136,16 @@ def _load() -> list[Rpc]:
         for service in file.service:
             name = f"{file.package}.{service.name}"
             part = file.package.split(".")[2]
-            hosts = STORES if part == "common" else (part,)
+            hosts = STORES if part == "common" else (part,)  # what all services share, each store serves
             methods = pool.FindServiceByName(name).methods
             found += [Rpc(host, name, method) for method in methods for host in hosts]
     return found
 
 
-RPCS = _load()
-"""Every RPC with every service that serves it."""
+_ALL = _load()
 
-DECLARED = list({rpc.path: rpc for rpc in RPCS}.values())
-"""Every RPC once."""
+RPCS = [rpc for rpc in _ALL if rpc.host in SERVICES]
+"""Every RPC with every service that serves it; a contract whose service is not there yet is left out."""
+
+DECLARED = list({rpc.path: rpc for rpc in _ALL}.values())
+"""Every RPC of the contract once, served or not."""

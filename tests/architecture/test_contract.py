@@ -203,7 +203,9 @@ def _element(field: FieldDescriptor) -> Any:
 
 def _is_bounded(field: FieldDescriptor) -> bool:
     if is_map(field):
-        return rules(field).map.HasField("max_pairs")
+        rule, entry = rules(field).map, field.message_type.fields_by_name
+        parts = ((entry["key"], rule.keys), (entry["value"], rule.values))
+        return rule.HasField("max_pairs") and all(_is_value_bounded(part, of) for part, of in parts)
     if is_repeated(field) and not rules(field).repeated.HasField("max_items"):
         return False
     return _is_value_bounded(field, _element(field))
@@ -228,15 +230,19 @@ def _is_value_bounded(field: FieldDescriptor, rule: Any) -> bool:
             bound = getattr(rule, _UNSIGNED[kind])
             return bound.HasField("lt") or bound.HasField("lte")
         case kind if kind in _FLOATS:
-            return bool(getattr(rule, _FLOATS[kind]).finite)
+            bound = getattr(rule, _FLOATS[kind])  # what lies between two bounds is finite
+            between = any(map(bound.HasField, ("gt", "gte"))) and any(map(bound.HasField, ("lt", "lte")))
+            return bool(bound.finite) or between
         case _:
             return True
 
 
 def _is_text_bounded(rule: Any) -> bool:
-    """Whether a text has a greatest length: stated, by its form, or by a pattern without free repetition."""
-    if any(rule.HasField(bound) for bound in _LENGTHS) or any(
-        getattr(rule, form, False) for form in _SHORT_FORMS
+    """Whether a text has a greatest length: stated, by list, by form, or by a pattern without repetition."""
+    if (
+        getattr(rule, "in")
+        or any(rule.HasField(bound) for bound in _LENGTHS)
+        or any(getattr(rule, form, False) for form in _SHORT_FORMS)
     ):
         return True
     pattern = re.sub(r"\\.|\[[^]]*\]", "", str(rule.pattern))  # within a class, * and + are themselves

@@ -12,20 +12,22 @@ import pytest
 from tests.rpcs import ROOT
 
 SERVICES = ROOT / "services" / "perron"
-ROOMS = ("identity", "quotas", "governance", "admission", "finetuning")
+ROOMS = ("identity", "quotas", "governance", "agents", "admission", "finetuning")
 LINES_MAX = 400
 
 EVERY_ROOM = ("__init__.py", "__main__.py", "app.py", "convert.py", "errors.py", "model.py", "settings.py")
 ROOMS_WITH_STORE = ("store.py", "tables.py", "migrations")
 
 WIRING = re.compile(
-    r"^(__main__|app|settings|convert|tables|peers|store|\w+_store|\w+_servicer|verification|vault|\w+_convert|"
+    r"^(__main__|app|settings|convert|tables|peers|store|\w+_store|\w+_servicer|verification|\w+_convert|"
     r"wire|answers|secret_files|first_start)$"
 )
 """Modules that may know the wire, the store or the environment. All others are the domain."""
 
-BETWEEN_SERVICES = frozenset({"admissions", "exchanges"})
-"""Admission's modules that pass on the questions and answers of other services, and wait for them."""
+BETWEEN_SERVICES = frozenset(
+    {"admissions", "authoring", "effective_models", "exchanges", "plan_changes", "resolve_calls"}
+)
+"""Modules that pass on the questions and answers of other services, and wait for them."""
 
 BYTES = frozenset({"pace", "receiving", "sealed_blobs", "storage"})
 """Finetuning's modules that move bytes to and from the storage, and wait for them."""

@@ -37,7 +37,7 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
     known = set().union(*(variables(room) for room in ROOMS))
     written = set(
         re.findall(
-            r"`(PERRON_(?:IDENTITY|QUOTAS|GOVERNANCE|ADMISSION|FINETUNING|<SERVICE>)_[A-Z_]+)`",
+            r"`(PERRON_(?:IDENTITY|QUOTAS|GOVERNANCE|AGENTS|ADMISSION|FINETUNING|<SERVICE>)_[A-Z_]+)`",
             PAGE.read_text("utf-8"),
         )
     )

@@ -13,19 +13,23 @@ import sqlalchemy
 from perron.api.admission.v1 import admission_service_pb2 as admission
 from perron.api.common.v1 import roles_pb2
 from perron.chassis.testing import POSTGRES_URL
+from tests.attacks.things import MODEL
 from tests.attacks.wire import Answer, named
-from tests.attacks.world import MODEL, World
+from tests.attacks.world import World
 
 RECOVERY_SECONDS = 15.0
 PATIENCE_SECONDS = 12.0
 """A deadline beyond every time-out inside the suite."""
 
 
-def admit(world: World, timeout: float = PATIENCE_SECONDS) -> Answer:
-    """Asks for an admission, which needs every service, and takes whatever comes."""
+def admit(world: World, timeout: float = PATIENCE_SECONDS, *, through: str = "") -> Answer:
+    """Asks for an admission, which needs every service but agents, and takes whatever comes.
+
+    Where it shall go `through` agents, it names one.
+    """
     request = admission.AdmitRequest(
         credential=world.tenant.admin.secret,
-        model=MODEL,
+        model=world.tenant.ids["agent_id"] if through == "agents" else MODEL,
         estimated_tokens=10,
         channel=roles_pb2.CHANNEL_API,
     )

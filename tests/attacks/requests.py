@@ -14,14 +14,31 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from tests.attacks.people import Tenant
-from tests.attacks.world import MODEL, World
-from tests.rpcs import Rpc, is_repeated, messages_of, rules
+from tests.attacks.things import ATTACKED_MODEL, MODEL
+from tests.attacks.world import World
+from tests.rpcs import Rpc, is_map, is_repeated, messages_of, rules
 
 Field = FieldDescriptor
 SKIP: Final = object()
 """Leave the field as it is."""
 
 _HOUR: Final = 3600
+
+
+def _new_name() -> str:
+    """A name that nobody bears yet, also one that an alias may be."""
+    return f"a{uuid.uuid4().hex[:12]}"
+
+
+def _tuned() -> str:
+    """A fine-tuned model."""
+    return "ft:attacked-1"
+
+
+def _new_job() -> str:
+    """The id of a job that nobody has heard of yet."""
+    return f"job_{uuid.uuid4().int % 10**26:026}"
+
 
 _BY_RPC: Final[Mapping[str, Mapping[str, object]]] = {
     # A destructive call takes what may be used up.
@@ -34,11 +51,29 @@ _BY_RPC: Final[Mapping[str, Mapping[str, object]]] = {
     "CreateApiKey": {"owner_member_id": SKIP, "allowed_models": SKIP, "allowed_networks": SKIP},
     "RequestZeroRetention": {"workspace_id": "spare:other_workspace_id"},
     "SetTrainingPreference": {"workspace_id": "spare:workspace_id"},
+    "DeleteAgent": {"agent_id": "spare:agent_id"},
+    "DisableAgent": {"agent_id": "spare:agent_id"},
+    "PublishAgent": {"agent_id": "spare:agent_id"},
+    "UnpublishAgent": {"agent_id": "spare:agent_id"},
+    "UpdateAgent": {"agent_id": "spare:agent_id", "display_name": _new_name, "owner_member_id": SKIP},
+    "CreateAgent": {"display_name": _new_name},
+    "CreateAgentForJob": {"display_name": _new_name, "job_id": _new_job, "model": _tuned},
+    "GetAgentVersion": {"version": 1},
+    "RestoreAgentVersion": {"agent_id": "spare:agent_id", "version": 1},
+    "ExportAgent": {"version": 1},
+    "SetSharing": {"agent_id": "spare:agent_id", "mode": 2, "member_ids": "spare:member_id"},
+    "ImportAgent": {"display_name": _new_name},
+    "ListAgents": {"owner_member_id": SKIP, "state": SKIP},
+    "CreateAlias": {"alias": _new_name, "version": 1},
+    "MoveAlias": {"alias": "spare:alias", "version": 1},
+    "DeleteAlias": {"alias": "spare:alias"},
+    "SetReservedNames": {"add": _new_name, "remove": _new_name},
+    "WithdrawAcknowledgement": {"third_party": "spare:third_party"},
     # The neighbour of what is attacked must not be narrowed by it.
-    "SetCap": {"model": "attacked-1", "key_id": SKIP},
-    "DeleteCap": {"model": "attacked-1", "key_id": SKIP},
-    "SetOverride": {"model": "attacked-1", "key_id": SKIP},
-    "DeleteOverride": {"model": "attacked-1", "key_id": SKIP},
+    "SetCap": {"model": ATTACKED_MODEL, "key_id": SKIP},
+    "DeleteCap": {"model": ATTACKED_MODEL, "key_id": SKIP},
+    "SetOverride": {"model": ATTACKED_MODEL, "key_id": SKIP},
+    "DeleteOverride": {"model": ATTACKED_MODEL, "key_id": SKIP},
     "ListLimits": {"key_id": SKIP},
     "GetUsage": {"key_id": SKIP},
     "ChangePlan": {"plan": "scale-2"},
@@ -99,6 +134,9 @@ class Requests:
                 setattr(message, field.name, value)
             return
         target = getattr(message, field.name)
+        if is_map(field):
+            target["text"] = "text"
+            return
         match field.message_type.full_name:
             case "google.protobuf.Timestamp":
                 target.seconds = int(time.time()) + _HOUR
@@ -123,7 +161,7 @@ class Requests:
                 return list(getattr(self._world, name)) if self._world else None
             return tenant.spare[name] if tenant else _made_up(field)
         if special is not None:
-            return special
+            return special() if callable(special) else special
         if field.name in _CONSTANT:
             return _CONSTANT[field.name]()
         if tenant is None or self._world is None:
@@ -167,6 +205,12 @@ _CONSTANT: Final[Mapping[str, Callable[[], object]]] = {
     "required_scopes": lambda: SKIP,
     "update_mask": lambda: ["display_name"],
     "tokens": lambda: 10,
+    "format": lambda: "perron.agent/v1",
+    "kind": lambda: 3,  # of an agent's answers: JSON that keeps to the schema
+    "schema": lambda: '{"type": "object"}',
+    "parameters_schema": lambda: '{"type": "object"}',
+    "handoff_agent_ids": lambda: SKIP,
+    "third_party": lambda: "web_search",
 }
 
 _PREFIXES: Final[Mapping[str, str]] = {
@@ -180,13 +224,14 @@ _PREFIXES: Final[Mapping[str, str]] = {
     "reservation_id": "res",
     "suspension_id": "sus",
     "agent_id": "agt",
+    "agent": "agt",
+    "job_id": "job",
+    "model_id": "mdl",
     "zero_retention_request_id": "zdr",
     "file_id": "file",
     "training_file_id": "file",
     "validation_file_id": "file",
     "upload_id": "upl",
-    "job_id": "job",
-    "model_id": "mdl",
     "holding_id": "hld",
     "transfer_id": "trf",
     "lease_id": "lse",
@@ -194,9 +239,12 @@ _PREFIXES: Final[Mapping[str, str]] = {
 }
 
 
+_NAMES: Final[Mapping[str, str]] = {"third_party": "connector:nobody", "alias": "nobody"}
+
+
 def made_up_id(name: str) -> str:
     """An id of the right form that nobody was ever given; for a field without a known prefix, some text."""
-    return f"{_PREFIXES[name]}_{'0' * 25}1" if name in _PREFIXES else "0123456789"
+    return f"{_PREFIXES[name]}_{'0' * 25}1" if name in _PREFIXES else _NAMES.get(name, "0123456789")
 
 
 def _made_up(field: Field) -> Any:

@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from perron.api.admission.v1 import admission_service_pb2 as admission
+from perron.api.agents.v1 import agent_service_pb2, configuration_pb2
 from perron.api.common.v1 import access_pb2, roles_pb2
-from perron.api.governance.v1 import directive_service_pb2
 from perron.api.identity.v1 import api_key_pb2, organization_pb2, workspace_pb2
-from perron.api.quotas.v1 import limit_pb2, limit_service_pb2, quota_service_pb2, usage_service_pb2
 from perron.cli.suite import Suite
+from tests.attacks import things
 from tests.attacks.people import Person, Tenant
-from tests.attacks.wire import Wire, named
+from tests.attacks.things import MODEL
+from tests.attacks.wire import Wire
 
-MODEL = "small-1"
-CAPPED_MODEL = "capped-1"
 PASSPORT_SECONDS = 8.0
 """How long a passport is used here; it is good for 30 seconds."""
 
@@ -36,9 +35,10 @@ class World:
             "operator", "operator", suite.operator_key, operator_roles=frozenset(range(1, 7))
         )
         self.services = {
-            name: self._service(name) for name in ("admission", "quotas", "governance", "gateway")
+            name: self._service(name) for name in ("admission", "quotas", "governance", "agents", "gateway")
         }
-        self.services["stranger"] = self._platform_key("stranger", service="stranger")
+        for name in ("finetuning", "stranger"):  # one is to come, the other nobody knows
+            self.services[name] = self._platform_key(name, service=name)
         self.documents = self._documents()
         self.operators = {
             name: self._platform_key(name, role=number)
@@ -224,8 +224,13 @@ class World:
 
     def refill(self, tenant: Tenant) -> None:
         """Gives a tenant new things that a destructive call may use up."""
-        used_up, untouched = self._workspace(tenant), self._workspace(tenant)
+        used_up, untouched = things.workspace(self, tenant), things.workspace(self, tenant)
+        spare_agent = self.new_agent(tenant)
         tenant.spare = {
+            "agent_id": spare_agent,
+            "other_agent_id": self.new_agent(tenant),
+            "alias": things.alias(self, tenant, spare_agent),
+            "third_party": things.third_party(self, tenant),
             "workspace_id": used_up,
             "other_workspace_id": untouched,
             "member_id": self.new_member(
@@ -233,59 +238,32 @@ class World:
             ),
             "key_id": self.new_key(tenant).key.key_id,
         }
-        tenant.ids["zero_retention_request_id"] = self._zero_retention(tenant, used_up)
+        tenant.ids["zero_retention_request_id"] = things.zero_retention(self, tenant, used_up)
+        things.limits(self, tenant)
 
-    def _workspace(self, tenant: Tenant) -> str:
-        request = workspace_pb2.CreateWorkspaceRequest(display_name="spare")
-        made = self.wire.ask("WorkspaceService.CreateWorkspace", request, tenant.admin.secret)
-        return str(made.workspace.workspace_id)
+    def new_agent(self, tenant: Tenant, owner: Person | None = None, **more: Any) -> str:
+        """Makes an agent of the tenant and returns its id."""
+        request = agent_service_pb2.CreateAgentRequest(
+            display_name=f"agent {next(_numbers)}",
+            name_attested=True,
+            configuration=configuration_pb2.AgentConfiguration(model=MODEL, **more),
+        )
+        made = self.wire.ask("AgentService.CreateAgent", request, (owner or tenant.admin).secret)
+        return str(made.agent.agent_id)
 
     def _fill(self, tenant: Tenant) -> None:
         admitted = self.admit(tenant)
         completed = self.complete(admitted.admission_id)
+        agent = self.new_agent(tenant)
         tenant.ids = {
+            "agent_id": agent,
+            "agent": agent,
+            "alias": things.alias(self, tenant, agent),
+            "third_party": things.third_party(self, tenant),
             "admission_id": admitted.admission_id,
             "decision_id": admitted.decision.decision_id,
             "record_id": completed.record_id,
-            "reservation_id": self._reservation(tenant),
-            "suspension_id": self._suspension(tenant),
+            "reservation_id": things.reservation(self, tenant),
+            "suspension_id": things.suspension(self, tenant),
         }
         self.refill(tenant)
-
-    def _reservation(self, tenant: Tenant) -> str:
-        request = quota_service_pb2.ReserveRequest(
-            passport=self.passport(tenant), model=MODEL, requests=1, tokens=10
-        )
-        reserved = self.wire.ask("QuotaService.Reserve", request, self.services["admission"].secret)
-        return str(reserved.reservation_id)
-
-    def _suspension(self, tenant: Tenant) -> str:
-        cap = limit_service_pb2.SetCapRequest(
-            organization_id=tenant.organization_id,
-            model=CAPPED_MODEL,
-            metric=limit_pb2.METRIC_REQUESTS,
-            window=limit_pb2.WINDOW_MINUTE,
-            amount=1,
-        )
-        self.wire.ask("LimitService.SetCap", cap, tenant.admin.secret)
-        self.admit(tenant, model=CAPPED_MODEL)
-        request = admission.AdmitRequest(
-            credential=tenant.admin.secret,
-            model=CAPPED_MODEL,
-            estimated_tokens=1,
-            channel=roles_pb2.CHANNEL_API,
-        )
-        refused = self.wire.call(named("AdmissionService.Admit"), request, self.services["gateway"].secret)
-        assert refused.code == "RESOURCE_EXHAUSTED", str(refused)
-        wanted = usage_service_pb2.ListSuspensionsRequest(organization_id=tenant.organization_id)
-        listed = self.wire.ask("UsageService.ListSuspensions", wanted, tenant.admin.secret)
-        return str(listed.suspensions[0].suspension_id)
-
-    def _zero_retention(self, tenant: Tenant, workspace: str) -> str:
-        request = directive_service_pb2.RequestZeroRetentionRequest(
-            organization_id=tenant.organization_id,
-            workspace_id=workspace,
-            reasons="the records are of patients",
-        )
-        asked = self.wire.ask("DirectiveService.RequestZeroRetention", request, tenant.admin.secret)
-        return str(asked.zero_retention_request.zero_retention_request_id)

@@ -69,6 +69,13 @@ def _started(stack: ExitStack, pace: measures.Pace) -> measures.Bench:
         million=stack.enter_context(
             Suite(stores.FOLDER / "million", environment=measures.settings(), services=("identity",))
         ),
+        crowded=stack.enter_context(
+            Suite(
+                stores.FOLDER / "crowded",
+                environment=measures.settings(),
+                services=("identity", "governance", "agents"),
+            )
+        ),
         collector=collector,
     )
 

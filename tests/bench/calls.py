@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from perron.api.admission.v1 import admission_service_pb2, admission_service_pb2_grpc
+from perron.api.agents.v1 import agent_service_pb2, agent_service_pb2_grpc
 from perron.api.common.v1 import roles_pb2
 from perron.api.governance.v1 import decision_pb2, decision_service_pb2, decision_service_pb2_grpc
 from perron.api.identity.v1 import api_key_pb2, api_key_pb2_grpc
@@ -31,7 +32,12 @@ CHANNEL_OPTIONS = (
 
 @asynccontextmanager
 async def calls(
-    kind: str, target: str, credential: str, secrets: Sequence[str], identity_target: str
+    kind: str,
+    target: str,
+    credential: str,
+    secrets: Sequence[str],
+    identity_target: str,
+    agents: Sequence[Sequence[str]],
 ) -> AsyncIterator[Call]:
     """Gives a function that makes one call of a kind."""
     metadata = (("authorization", f"Bearer {credential}"),)
@@ -48,6 +54,11 @@ async def calls(
             case "reserve" | "decide":
                 async with passports(identity_target, metadata, secrets) as drawn:
                     yield (_reserve if kind == "reserve" else _decide)(channel, metadata, drawn)
+            case "resolve":
+                async with passports(identity_target, metadata, secrets) as drawn:
+                    yield _resolve(channel, metadata, drawn, agents)
+            case "list_agents":
+                yield _list_agents(channel, metadata)
             case _:
                 raise ValueError(kind)
 
@@ -143,6 +154,47 @@ def _decide(channel: grpc.aio.Channel, metadata: Any, drawn: list[str]) -> Call:
         request = decision_service_pb2.BatchDecideRequest(passports=chosen, items=items)
         response = await decide(request, metadata=metadata, timeout=DEADLINE_SECONDS)
         return _answered(response.results)
+
+    return once
+
+
+def _resolve(
+    channel: grpc.aio.Channel, metadata: Any, drawn: list[str], agents: Sequence[Sequence[str]]
+) -> Call:
+    """Agents by id, no two alike: what a batch names twice would be read once."""
+    resolve = agent_service_pb2_grpc.AgentServiceStub(channel).BatchResolve
+    keys_each = len(drawn) // len(agents)
+    everywhere = [(place, agent) for place, own in enumerate(agents) for agent in own]
+
+    async def once() -> int:
+        chosen = random.sample(everywhere, BATCH)
+        keys = [place * keys_each + random.randrange(keys_each) for place, _ in chosen]
+        places: dict[str, int] = {}
+        items = [
+            agent_service_pb2.ResolveItem(
+                passport_index=places.setdefault(drawn[key], len(places)),
+                agent=agent,
+                channel=roles_pb2.CHANNEL_API,
+            )
+            for key, (_, agent) in zip(keys, chosen, strict=True)
+        ]
+        request = agent_service_pb2.BatchResolveRequest(passports=list(places), items=items)
+        response = await resolve(request, metadata=metadata, timeout=DEADLINE_SECONDS)
+        return _answered(response.results)
+
+    return once
+
+
+def _list_agents(channel: grpc.aio.Channel, metadata: Any) -> Call:
+    """Pages from the first to the last, and over again."""
+    listing = agent_service_pb2_grpc.AgentServiceStub(channel).ListAgents
+    tokens: list[str] = []
+
+    async def once() -> int:
+        request = agent_service_pb2.ListAgentsRequest(page_token=tokens.pop() if tokens else "")
+        response = await listing(request, metadata=metadata, timeout=DEADLINE_SECONDS)
+        tokens.append(response.next_page_token)
+        return 1
 
     return once
 

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 class Job:
     """One load: calls of one kind, so many at a time, for so long."""
 
-    kind: str  # "empty", "admit", "admit_complete", "verify", "reserve", "decide"
+    kind: str  # "empty", "admit", "admit_complete", "verify", "reserve", "decide", "resolve", "list_agents"
     target: str
     in_flight: int
     seconds: float
     credential: str = ""  # the caller's own key
     secrets_file: str = ""  # JSON list of the customers' keys that calls are drawn from
-    identity_target: str = ""  # where passports come from, for "reserve" and "decide"
+    identity_target: str = ""  # where passports come from, for "reserve", "decide" and "resolve"
+    agents_file: str = (
+        ""  # JSON lists of agents, one for each workspace in the order of its keys, for "resolve"
+    )
 
 
 @dataclass(slots=True)

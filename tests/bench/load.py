@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import grpc
 import uvloop
@@ -63,12 +64,12 @@ def _retry_after(error: grpc.aio.AioRpcError) -> float:
 
 
 async def _run(job: Job) -> Outcome:
-    secrets = _secrets(job.secrets_file)
-    async with calls(job.kind, job.target, job.credential, secrets, job.identity_target) as call:
+    secrets, agents = _listed(job.secrets_file), _listed(job.agents_file)
+    async with calls(job.kind, job.target, job.credential, secrets, job.identity_target, agents) as call:
         return await drive(call, job.in_flight, job.seconds)
 
 
-def _secrets(path: str) -> list[str]:
+def _listed(path: str) -> list[Any]:
     return list(json.loads(Path(path).read_text())) if path else []
 
 

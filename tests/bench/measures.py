@@ -4,6 +4,7 @@ CPU is the servers' own; the load runs in other processes. Ratios are taken roun
 else the machine does in that second is in numerator and denominator, and the median of the rounds counts.
 """
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from perron.cli.suite import Suite
-from tests.bench import stores, tenants
+from tests.bench import agents, stores, tenants
 from tests.bench.budgets import Figure
 from tests.bench.job import Job, Outcome
 from tests.bench.processes import Child, LoadProcess, cpu_seconds, resident_mb
@@ -42,6 +43,7 @@ class Bench:
     suite: Suite
     traced: Suite
     million: Suite
+    crowded: Suite
     collector: Child
 
 
@@ -79,7 +81,10 @@ def interleaved(bench: Bench, progress: Callable[[str], None]) -> tuple[list[Fig
             "batch_verify_ratio",
             "batch_reserve_ratio",
             "batch_decide_ratio",
+            "batch_resolve_ratio",
             "verify_growth_ratio",
+            "resolve_growth_ratio",
+            "list_agents_growth_ratio",
             "tracing_cpu_ratio",
         )
     }
@@ -93,9 +98,15 @@ def interleaved(bench: Bench, progress: Callable[[str], None]) -> tuple[list[Fig
             samples[name].add(value, n)
         for name, value in noted.items():
             notes.setdefault(name, []).append(value)
-    of = {"batch_verify_ratio": "items", "batch_reserve_ratio": "items", "batch_decide_ratio": "items"}
+    of = {name: "items" for name in samples if name.startswith("batch_")}
     of |= {"verify_growth_ratio": "keys stored"}
-    samples["verify_growth_ratio"].n = stores.MILLION
+    of |= dict.fromkeys(("resolve_growth_ratio", "list_agents_growth_ratio"), "agents in a workspace")
+    for name, stored in (
+        ("verify_growth_ratio", stores.MILLION),
+        ("resolve_growth_ratio", agents.CROWD),
+        ("list_agents_growth_ratio", agents.CROWD),
+    ):
+        samples[name].n = stored
     figures = [sample.figure(name, of.get(name, "calls")) for name, sample in samples.items()]
     return figures, {name: statistics.median(values) for name, values in notes.items()}
 
@@ -118,7 +129,12 @@ def _round(bench: Bench, *, warming_up: bool) -> tuple[dict[str, tuple[float, in
     single, _ = _run(bench, _admission(bench.suite, "admit", 1, seconds), bench.suite.pids.values())
     batches = {
         kind: _run(bench, _batches(bench.suite, kind, service, seconds), [bench.suite.pids[service]])
-        for kind, service in (("verify", "identity"), ("reserve", "quotas"), ("decide", "governance"))
+        for kind, service in (
+            ("verify", "identity"),
+            ("reserve", "quotas"),
+            ("decide", "governance"),
+            ("resolve", "agents"),
+        )
     }
     # The same keys, in a store a thousand times larger.
     large, large_cpu = _run(
@@ -131,6 +147,12 @@ def _round(bench: Bench, *, warming_up: bool) -> tuple[dict[str, tuple[float, in
         "tracing_cpu_ratio": (traced_cpu / admit_cpu, traced.done),
         "verify_growth_ratio": (large_cpu / batches["verify"][1], large.done),
     }
+    for kind, growth_of in (("resolve", _resolve_one_workspace), ("list_agents", _list_agents)):
+        few, many = (
+            _run(bench, growth_of(suite, file, seconds), [suite.pids["agents"]])
+            for suite, file in ((bench.suite, agents.FEW), (bench.crowded, agents.CROWDED))
+        )
+        found[f"{kind}_growth_ratio"] = (many[1] / few[1], many[0].done)
     for kind, (outcome, cpu) in batches.items():
         found[f"batch_{kind}_ratio"] = (empty_cpu / cpu, outcome.done)
     noted = {
@@ -214,13 +236,32 @@ def _batches(suite: Suite, kind: str, service: str, seconds: float) -> Job:
         credential=key.read_text().strip(),
         secrets_file=str(Path(suite.folder) / tenants.EVERYBODY),
         identity_target=suite.endpoints["identity"],
+        agents_file=str(Path(suite.folder) / agents.EVERYWHERE),
+    )
+
+
+def _resolve_one_workspace(suite: Suite, agents_file: str, seconds: float) -> Job:
+    job = _batches(suite, "resolve", "agents", seconds)
+    job.secrets_file = str(Path(suite.folder) / tenants.ONE_WORKSPACE)
+    job.agents_file = str(Path(suite.folder) / agents_file)
+    return job
+
+
+def _list_agents(suite: Suite, _agents_file: str, seconds: float) -> Job:
+    (place, *_) = json.loads((Path(suite.folder) / tenants.PLACES).read_text())
+    return Job(
+        "list_agents",
+        suite.endpoints["agents"],
+        BATCHES_IN_FLIGHT,
+        seconds,
+        credential=place["admin_secret"],
     )
 
 
 def settings(*, tracing_to: str = "") -> Mapping[str, str]:
     """What the services of a suite are told: nothing sampled, or everything, exported to a collector."""
     ratio = "1" if tracing_to else "0"
-    names = ("ADMISSION", "IDENTITY", "QUOTAS", "GOVERNANCE")
+    names = ("ADMISSION", "AGENTS", "IDENTITY", "QUOTAS", "GOVERNANCE")
     told = dict(stores.ENVIRONMENT) | {f"PERRON_{name}_TRACE_RATIO": ratio for name in names}
     if tracing_to:
         told |= {"OTEL_EXPORTER_OTLP_ENDPOINT": tracing_to, "OTEL_EXPORTER_OTLP_INSECURE": "true"}

@@ -1,8 +1,9 @@
 """The stores that measurements begin with, kept under var/bench/ from one run to the next.
 
-`base` holds the tenants and no traffic; every run begins with a copy of it. `million` is identity's store of
-the base with keys filled up to a million, by bulk insert: nobody has their secrets, and their digests lie
-between those of the others.
+`base` holds the tenants, their agents and no traffic; every run begins with a copy of it. `million` is
+identity's store of the base with keys filled up to a million, by bulk insert: nobody has their secrets, and
+their digests lie between those of the others. `crowded` is the base with a hundred thousand agents in its
+first workspace.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from perron.cli.suite import Suite
-from tests.bench import tenants
+from tests.bench import agents, tenants
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "var" / "bench"
@@ -34,9 +35,20 @@ def prepare() -> None:
     print("filling a store with 1,000 keys …", flush=True)
     with Suite(FOLDER / "base", environment=ENVIRONMENT) as suite:
         tenants.populate(suite)
+        settings = suite.environment("agents")
+    agents.populate(FOLDER / "base", settings)
     print("filling a store with 1,000,000 keys …", flush=True)
     shutil.copytree(FOLDER / "base", FOLDER / "million")
     _fill(FOLDER / "million" / "identity.sqlite", MILLION)
+    print("filling a workspace with 100,000 agents …", flush=True)
+    shutil.copytree(FOLDER / "base", FOLDER / "crowded")
+    agents.crowd(
+        FOLDER / "crowded",
+        {
+            name: value.replace(str(FOLDER / "base"), str(FOLDER / "crowded"))
+            for name, value in settings.items()
+        },
+    )
     stamped.write_text(stamp)
 
 
@@ -97,6 +109,7 @@ def _stamp() -> str:
     made_from = [
         ROOT / "gen" / "descriptors.binpb",
         TIERS,
+        Path(agents.__file__),
         Path(tenants.__file__),
         Path(__file__),
         *sorted((ROOT / "services" / "perron").glob("*/migrations/versions/*.py")),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,39 @@ ORGANIZATIONS, WORKSPACES_EACH, KEYS_EACH = 20, 5, 10
 KEYS = ORGANIZATIONS * WORKSPACES_EACH * KEYS_EACH
 
 EVERYBODY, ONE, ANOTHER = "everybody.json", "one.json", "another.json"
+ONE_WORKSPACE, PLACES = "one_workspace.json", "places.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A workspace; its organization's admin owns every key and may do everything with `admin_secret`."""
+
+    organization_id: str
+    workspace_id: str
+    member_id: str
+    admin_secret: str
 
 
 def populate(suite: Suite) -> None:
-    """Makes the tenants and writes their keys beside the stores: all, and those of two organizations."""
-    by_organization = asyncio.run(_populate(suite.endpoints["identity"], suite.operator_key))
+    """Makes the tenants and writes beside the stores where they are and their keys.
+
+    All of them, those of two organizations, and those of one workspace; in the order of the workspaces.
+    """
+    made = asyncio.run(_populate(suite.endpoints["identity"], suite.operator_key))
+    by_organization = [secrets for _, secrets in made]
     everybody = [secret for secrets in by_organization for secret in secrets]
-    for name, secrets in ((EVERYBODY, everybody), (ONE, by_organization[0]), (ANOTHER, by_organization[1])):
-        (Path(suite.folder) / name).write_text(json.dumps(secrets))
+    places = [asdict(place) for places, _ in made for place in places]
+    for name, written in (
+        (EVERYBODY, everybody),
+        (ONE, by_organization[0]),
+        (ANOTHER, by_organization[1]),
+        (ONE_WORKSPACE, everybody[:KEYS_EACH]),
+        (PLACES, places),
+    ):
+        (Path(suite.folder) / name).write_text(json.dumps(written))
 
 
-async def _populate(target: str, operator_key: str) -> list[list[str]]:
+async def _populate(target: str, operator_key: str) -> list[tuple[list[Place], list[str]]]:
     async with grpc.aio.insecure_channel(target) as channel:
         organizations = organization_pb2_grpc.OrganizationServiceStub(channel)
         accepted = await _acceptances(organizations)
@@ -61,7 +84,7 @@ async def _organization(
     operator_key: str,
     accepted: list[organization_pb2.DocumentAcceptance],
     number: int,
-) -> list[str]:
+) -> tuple[list[Place], list[str]]:
     created = await organization_pb2_grpc.OrganizationServiceStub(channel).CreateOrganization(
         organization_pb2.CreateOrganizationRequest(
             display_name=f"Bench {number}",
@@ -89,7 +112,11 @@ async def _organization(
                 metadata=_bearer(created.secret),
             )
             secrets.append(key.secret)
-    return secrets
+    places = [
+        Place(created.organization.organization_id, workspace, created.admin.member_id, created.secret)
+        for workspace in workspaces
+    ]
+    return places, secrets
 
 
 def _bearer(key: str) -> tuple[tuple[str, str], ...]:

@@ -58,7 +58,7 @@ def poisons(rpc: Rpc, item: Any) -> list[tuple[str, Any]]:
             continue
         if validation.check(wrong) is not None or field.name == "passport_index":
             found.append((f"{field.name} malformed", wrong))
-    for name in ("organization_id", "decision_id", "reservation_id", "member_id"):
+    for name in ("organization_id", "decision_id", "reservation_id", "member_id", "agent"):
         if name in item.DESCRIPTOR.fields_by_name and rpc.name != "BatchGetDirectives":
             forbidden = type(item)()
             forbidden.CopyFrom(item)

@@ -18,7 +18,13 @@ from tests.rpcs import RPCS, Rpc, is_map, is_repeated
 from tests.scale import times
 
 MEBIBYTE = 1024 * 1024
-LARGEST = {"identity": MEBIBYTE, "quotas": MEBIBYTE, "governance": 4 * MEBIBYTE, "admission": 4 * MEBIBYTE}
+LARGEST = {
+    "identity": MEBIBYTE,
+    "quotas": MEBIBYTE,
+    "governance": 4 * MEBIBYTE,
+    "agents": 4 * MEBIBYTE,
+    "admission": 4 * MEBIBYTE,
+}
 """The largest message that a service takes."""
 
 EVERY_TIME = times(8, 100)

@@ -12,8 +12,9 @@ from google.protobuf.message import Message
 from perron.api.quotas.v1 import quota_service_pb2 as quotas
 from perron.chassis.interceptors import validation
 from tests.attacks.requests import Requests
+from tests.attacks.things import MODEL
 from tests.attacks.wire import Answer, assert_refused_properly, ids_of, named
-from tests.attacks.world import MODEL, World
+from tests.attacks.world import World
 from tests.rpcs import RPCS, Rpc
 from tests.scale import times
 
@@ -27,7 +28,8 @@ UNCHANGED = {
     "request_id",
     "trace_parent",
     "organization_id",  # of another one nothing is found, whatever was sent before
-    "mode",  # a check has no effect that could be had twice
+    "Decide.model",  # a base model makes no difference, and the first one counts
+    "Reserve.mode",  # a check has no effect that could be had twice
 }
 
 each_mutation = pytest.mark.parametrize("rpc", IDEMPOTENT, ids=str)
@@ -154,21 +156,43 @@ def test_an_item_with_a_used_request_id_has_no_second_effect(
 def test_a_stale_etag_is_refused_without_effect(rpc: Rpc, world: World, requests: Requests) -> None:
     world.refill(world.tenant)
     key = world.caller(rpc.access).secret
-    first: Any = rpc.response.FromString(world.wire.call(rpc, requests.valid(rpc), key).body)
-    resource = getattr(first, rpc.method.output_type.fields[0].name)
-    changed = requests.valid(rpc, etag=resource.etag)
-    if "display_name" in rpc.input.fields_by_name:
-        changed.display_name = "another name"
-    else:
+    changing = named(CHANGED_BY.get(rpc.name, str(rpc)))
+    etags = [etag_of(changing, world.wire.call(changing, requests.valid(changing), key))]
+    changed = requests.valid(changing, etag=etags[0])
+    if "display_name" in changing.input.fields_by_name:
+        changed.display_name = f"another name {uuid.uuid4().hex[:8]}"
+    elif "plan" in changing.input.fields_by_name:
         changed.plan = "scale-1"
-    moved = world.wire.call(rpc, changed, key)
-    assert moved.code == "OK", str(moved)
+    else:
+        changed.version = 0
+    etags.append(etag_of(changing, world.wire.call(changing, changed, key)))
+    assert etags[0] != etags[1]
 
-    for stale in (resource.etag, "x", "0", "é"):
+    for stale in (etags[0], "x", "0", "é"):
         refused = world.wire.call(rpc, requests.valid(rpc, etag=stale), key)
         assert_refused_properly(refused, "ABORTED")
         assert refused.reason == "ETAG_STALE"
+    good = world.wire.call(rpc, requests.valid(rpc, etag=etags[1]), key)
+    assert good.code == "OK", str(good)
     world.wire.call(rpc, requests.valid(rpc), key)
+
+
+CHANGED_BY = {
+    "DeleteAgent": "AgentService.UpdateAgent",
+    "RestoreAgentVersion": "AgentService.UpdateAgent",
+    "PublishAgent": "AgentService.UpdateAgent",
+    "UnpublishAgent": "AgentService.UpdateAgent",
+    "SetSharing": "AgentService.UpdateAgent",
+    "DeleteAlias": "AgentService.MoveAlias",
+}
+"""What gives a resource another etag, where calling the RPC itself may not."""
+
+
+def etag_of(rpc: Rpc, answer: Answer) -> str:
+    """The etag of the resource that an RPC has changed."""
+    assert answer.code == "OK", str(answer)
+    response: Any = rpc.response.FromString(answer.body)
+    return str(getattr(response, rpc.method.output_type.fields[0].name).etag)
 
 
 def test_a_reservation_is_settled_once_by_whom_it_was_made_for(world: World) -> None:
@@ -206,7 +230,7 @@ def test_a_reservation_is_settled_once_by_whom_it_was_made_for(world: World) -> 
 def variations(rpc: Rpc, request: Any, world: World) -> Iterator[tuple[str, Any]]:
     """The request with one field changed at a time, each time still one that could have been meant."""
     for field in rpc.input.fields:
-        if field.GetOptions().debug_redact or field.name in UNCHANGED:
+        if field.GetOptions().debug_redact or {field.name, f"{rpc.name}.{field.name}"} & UNCHANGED:
             continue
         other = type(request)()
         other.CopyFrom(request)
@@ -214,14 +238,12 @@ def variations(rpc: Rpc, request: Any, world: World) -> Iterator[tuple[str, Any]
             case _ if field.is_repeated:
                 if len(getattr(other, field.name)) > 1:
                     del getattr(other, field.name)[-1]
-            case FieldDescriptor.CPPTYPE_STRING if field.name == "workspace_id":
-                other.workspace_id = world.tenant.workspace_id
-            case FieldDescriptor.CPPTYPE_STRING if field.name in {"display_name", "model", "reasons", "note"}:
-                setattr(other, field.name, "another")
-            case FieldDescriptor.CPPTYPE_STRING if field.name == "plan":
-                other.plan = "scale-1"
-            case FieldDescriptor.CPPTYPE_STRING if field.name in {"key_id", "member_id"}:
-                setattr(other, field.name, getattr(world.tenant.people["member"], field.name))
+                elif field.name in {"add", "remove"}:
+                    getattr(other, field.name).append("another")
+            case _ if field.name == "document":
+                other.document.display_name = "another"
+            case FieldDescriptor.CPPTYPE_STRING if field.name in (words := another(world)):
+                setattr(other, field.name, words[field.name])
             case FieldDescriptor.CPPTYPE_INT32 | FieldDescriptor.CPPTYPE_INT64:
                 setattr(other, field.name, getattr(other, field.name) + 1)
             case FieldDescriptor.CPPTYPE_ENUM if len(field.enum_type.values) > 2:
@@ -230,3 +252,16 @@ def variations(rpc: Rpc, request: Any, world: World) -> Iterator[tuple[str, Any]
                 continue
         if other != request and validation.check(other) is None:
             yield field.name, other
+
+
+def another(world: World) -> dict[str, str]:
+    """Another text for each field that takes one."""
+    member = world.tenant.people["member"]
+    return dict.fromkeys(("display_name", "model", "reasons", "reason", "note", "alias"), "another") | {
+        "workspace_id": world.tenant.workspace_id,
+        "plan": "scale-1",
+        "third_party": "connector:another",
+        "agent_id": world.tenant.spare["other_agent_id"],
+        "key_id": member.key_id,
+        "member_id": member.member_id,
+    }

@@ -20,7 +20,7 @@ from tests.attacks.requests import Requests, alternatives
 from tests.attacks.wire import Answer
 from tests.attacks.world import World
 from tests.collector import Collector
-from tests.rpcs import RPCS, Rpc, is_repeated
+from tests.rpcs import RPCS, Rpc, is_map, is_repeated
 
 Field = FieldDescriptor
 STEM = "canarysings"
@@ -74,6 +74,8 @@ def texts(message: Any, path: str) -> Iterator[tuple[Any, Field, str]]:
     """Every text and piece of content in a message, at any depth: its holder, the field, the way there."""
     for each in message.DESCRIPTOR.fields:
         where = f"{path}.{each.name}"
+        if is_map(each):
+            continue
         if each.message_type is not None:
             held = getattr(message, each.name)
             for part in held if is_repeated(each) else [held] if message.HasField(each.name) else []:
@@ -171,6 +173,10 @@ def test_canaries_sing_in_no_log_span_metric_or_error(watched: Watched) -> None:
     passport = watched.world.passport(watched.world.tenant)
     watched.world.suite.stop()
 
+    told = ("instructions", "examples.input", "examples.output", "tools.function.description", "description")
+    assert {f"AgentService.CreateAgent.configuration.{name}" for name in told} <= set(
+        watched.canaries.values()
+    )
     assert watched.codes["OK"] > 100, watched.codes
     assert watched.codes["UNAVAILABLE"] > 50, watched.codes
     assert any(place == "collector" and b"perron.api" in text for place, text in aloud(watched))

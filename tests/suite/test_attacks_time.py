@@ -15,8 +15,9 @@ from perron.api.common.v1 import roles_pb2
 from tests import scale
 from tests.attacks.people import Tenant
 from tests.attacks.requests import Requests
+from tests.attacks.things import MODEL
 from tests.attacks.wire import ANSWERS, OPTIONS, assert_nothing_inside, ids_of, read
-from tests.attacks.world import MODEL, World
+from tests.attacks.world import World
 from tests.rpcs import RPCS, Rpc
 
 IN_FLIGHT = 2_000

@@ -13,10 +13,10 @@ def test_the_demo_shows_every_clause_and_leaves_nothing_behind(tmp_path: Path) -
     assert played.status == 0, played.answer + played.notes
     findings = json.loads((tmp_path / "var" / "demo.json").read_text(encoding="utf-8"))
     assert all(finding["ok"] is True for finding in findings)
-    assert {finding["chapter"] for finding in findings} == {"foundation"}
-    assert {"1.1-use", "1.1-key", "1.1-limits", "1.1-rate", "3-free", "3-paid", "3-zdr"} <= {
-        finding["clause"] for finding in findings
-    }
+    assert {finding["chapter"] for finding in findings} == {"foundation", "agents"}
+    clauses = {finding["clause"] for finding in findings}
+    assert {"1.1-use", "1.1-key", "1.1-limits", "1.1-rate", "3-free", "3-paid", "3-zdr"} <= clauses
+    assert {"2-create", "2-share", "2-conf", "2-name", "2-del"} <= clauses
     assert all(set(finding) == {"chapter", "clause", "shown", "ok"} for finding in findings)
     last = played.answer.strip().splitlines()[-2:]
     assert last[0].startswith(f"{len(findings)} shown, 0 failed")

@@ -41,12 +41,13 @@ def customer(suite: Suite) -> str:
 
 
 def test_the_readme_leads_to_a_first_admit_and_a_first_call_from_a_gateway(suite: Suite) -> None:
-    first, mint, curl = blocks(Path("README.md"), "sh")
+    first, agent, mint, curl = blocks(Path("README.md"), "sh")
     (program,) = blocks(Path("README.md"), "python")
     assert tuple(first.strip().splitlines()) == FIRST_STEPS
     written = re.sub(r"^\s*$\n", "", program, flags=re.MULTILINE)
     assert len(written.strip().splitlines()) <= 15
-    printed = run(f"{first}{mint}{curl}python - <<'PROGRAM'\n{program}PROGRAM\n", suite)
+    printed = run(f"{first}{agent}{mint}{curl}python - <<'PROGRAM'\n{program}PROGRAM\n", suite)
+    assert re.search(r"agt_[0-9a-z]{26}, version 1, on small-1", printed)
     assert "not eligible" not in printed
     assert "clause" in printed
     assert "one connected tree" in printed

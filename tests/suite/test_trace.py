@@ -4,8 +4,11 @@ import time
 
 from perron.cli import samples, traces, tracing
 from perron.cli.demo import gateway
+from perron.cli.listening import SERVICES
 from perron.cli.suite import Suite
+from tests.suite.builders import admin_of, configuration
 from tests.suite.command import perron
+from tests.suite.customers import customers, exchange
 
 
 def test_an_admit_at_32_in_flight_is_one_connected_tree_through_four_services(suite: Suite) -> None:
@@ -36,6 +39,17 @@ def test_an_admit_at_32_in_flight_is_one_connected_tree_through_four_services(su
         assert {span.service for span in spans} == {"admission", "identity", "quotas", "governance"}
         shared += any(span.links for span in spans)
     assert shared > 0, "nobody shared a batch, so nothing was shown"
+
+
+def test_an_admit_of_an_agent_is_one_connected_tree_through_five(suite: Suite) -> None:
+    with customers(suite) as made:
+        customer = made.new()
+        agent = admin_of(customer).create("Traced", configuration())
+        customer.admit(exchange(), model=agent.agent_id)
+        trace_id = customer.gateway.trace_id
+    spans = tracing.settled(suite.folder / "traces", trace_id)
+    assert len(traces.trees(spans)) == 1
+    assert {span.service for span in spans} == set(SERVICES)
 
 
 def test_the_last_trace_is_that_of_the_last_call(suite: Suite) -> None:

@@ -72,7 +72,14 @@ def test_up_keeps_its_keys_private_and_drains_on_ctrl_c(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     assert not any(map(alive, announced["pids"].values()))
-    for name in ("credentials.json", "keys/operator.key", "keys/admission.key", "keys/root", "keys/sealing"):
+    for name in (
+        "credentials.json",
+        "keys/operator.key",
+        "keys/admission.key",
+        "keys/root",
+        "keys/agents-root",
+        "keys/sealing",
+    ):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600, name
     assert secret not in (tmp_path / "credentials.json").read_text(encoding="utf-8")
 
@@ -196,3 +203,20 @@ def test_a_plan_whose_tier_is_missing_is_found(tmp_path: Path) -> None:
         "holds": "scale-1",
         "fault": "its tier scale-1 is not among the tiers",
     } in checked.parsed
+
+
+def test_an_entitlement_that_nobody_reads_is_found(tmp_path: Path) -> None:
+    plans = tmp_path / "plans.yaml"
+    odd = {"agent_channels": "api,caht", "agent_sharing": "everybody"}
+    plan = {
+        "name": "free",
+        "display_name": "Free",
+        "terms_class": "FREE",
+        "tier": "free",
+        "entitlements": odd,
+    }
+    plans.write_text(json.dumps({"plans": [plan]}), encoding="utf-8")
+    checked = perron("check", "--json", PERRON_IDENTITY_PLANS_FILE=str(plans))
+    assert checked.status == 1
+    fault = "gives nothing by agent_channels caht, agent_sharing, which is workspace or none"
+    assert {"file": "plans", "holds": "free", "fault": fault} in checked.parsed

@@ -1,8 +1,9 @@
-"""The order of the questions: who, how much, what for; and in the end, what was used and what is kept.
+"""The order of the questions: who, which model, how much, what for; in the end, what was used and is kept.
 
-Exchanges that arrive at the same time are asked about together, one batch after the other: four services pay
-for a message once where they would pay for each call. A refusal at any question leaves no trace of the ones
-before it.
+Exchanges that arrive at the same time are asked about together, one batch after the other: services pay for
+a message once where they would pay for each call. Base models, agents and fine-tuned models go in batches of
+their own, so that nobody waits for a service that is not needed. A refusal at any question leaves no trace of
+the ones before it.
 
 What a newcomer gets wrong: the questions belong to the service and not to the caller. A caller that goes away
 in between cannot leave half an admission behind: what was reserved for it is given back by whoever sees it
@@ -11,13 +12,15 @@ last.
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from perron.admission import children, convert, errors
 from perron.admission.admission_ids import AdmissionIds
-from perron.admission.base_models import BaseModels
-from perron.admission.exchanges import Asking, Completion
+from perron.admission.base_models import BaseModels, Kind
+from perron.admission.effective_models import EffectiveModels
+from perron.admission.exchanges import Asking, Completion, Room
 from perron.admission.peers import Asked, Peers
 from perron.api.admission.v1.admission_service_pb2 import (
     AdmitRequest,
@@ -46,16 +49,14 @@ class Admissions:
     def __init__(self, peers: Peers, admission_ids: AdmissionIds, base_models: BaseModels) -> None:
         self._peers = peers
         self._admission_ids = admission_ids
-        self._base_models = base_models
+        self._models = EffectiveModels(peers, base_models)
         self._running: set[asyncio.Task[None]] = set()
         self._queues: dict[bytes, str] = {}
-        self._askings: Batcher[Asking, AdmitResponse] = Batcher(
-            self._admit,
-            name="admission.admit",
-            tenant=self._whom,
-            trace_parent=_trace_parent,
-            records_items=False,  # the call's own span has the same beginning and end
-        )
+        self._askings = {
+            Kind.BASE_MODEL: self._batches(_nobody_to_ask),
+            Kind.AGENT: self._batches(self._models.agents),
+            Kind.FINE_TUNED_MODEL: self._batches(self._models.fine_tuned_models),
+        }
         self._completions: Batcher[Completion, CompleteResponse] = Batcher(
             self._complete,
             name="admission.complete",
@@ -71,17 +72,19 @@ class Admissions:
         self, gateway_key_id: str, asks: Sequence[AdmitRequest]
     ) -> list[AdmitResponse | PerronError]:
         """Admits inferences, each by itself."""
-        askings = [Asking(gateway_key_id, ask, _sampled(ask.trace_parent)) for ask in asks]
+        room = Room()
+        askings = [Asking(gateway_key_id, ask, _sampled(ask.trace_parent), room) for ask in asks]
         # A typo costs nobody a query.
         formed = [asking for asking in askings if credentials.is_well_formed(asking.ask.credential)]
         try:
-            answers = await self._askings.submit_many(formed)
+            answers = await self._submit(formed)
         except asyncio.CancelledError:
             for asking in formed:
                 asking.is_abandoned = True
                 if not asking.is_open:  # else the batch that it is in gives back
                     self._give_back(asking)
             raise
+        convert.carry_configurations(formed, answers)
         if len(formed) == len(askings):
             return answers
         answered = dict(zip(map(id, formed), answers, strict=True))
@@ -111,10 +114,37 @@ class Admissions:
 
     async def aclose(self) -> None:
         """Answers what waits, takes nothing new, and returns when nothing that was begun is half done."""
-        await self._askings.aclose()
+        for batches in self._askings.values():
+            await batches.aclose()
         await self._completions.aclose()
         while self._running:
             await asyncio.wait(self._running)
+
+    def _batches(
+        self, resolve: Callable[[Sequence[Asking]], Awaitable[None]]
+    ) -> Batcher[Asking, AdmitResponse]:
+        return Batcher(
+            partial(self._admit, resolve),
+            name="admission.admit",
+            tenant=self._whom,
+            trace_parent=_trace_parent,
+            records_items=False,  # the call's own span has the same beginning and end
+        )
+
+    async def _submit(self, askings: Sequence[Asking]) -> list[AdmitResponse | PerronError]:
+        kinds = list({asking.kind for asking in askings})
+        if len(kinds) == 1:
+            return await self._askings[kinds[0]].submit_many(askings)
+        parts = [[asking for asking in askings if asking.kind is kind] for kind in kinds]
+        answers = await asyncio.gather(
+            *(self._askings[kind].submit_many(part) for kind, part in zip(kinds, parts, strict=True))
+        )
+        answered = {
+            id(asking): answer
+            for part, of_part in zip(parts, answers, strict=True)
+            for asking, answer in zip(part, of_part, strict=True)
+        }
+        return [answered[id(asking)] for asking in askings]
 
     def _whom(self, asking: Asking) -> str:
         """The queue to wait in: the organization's, or the key's while nobody has said whose it is.
@@ -126,9 +156,13 @@ class Admissions:
         digest = _digest(asking)
         return self._queues.get(digest) or digest.hex()
 
-    async def _admit(self, batch: Sequence[Asking]) -> list[AdmitResponse | PerronError]:
+    async def _admit(
+        self, resolve: Callable[[Sequence[Asking]], Awaitable[None]], batch: Sequence[Asking]
+    ) -> list[AdmitResponse | PerronError]:
         try:
             await self._verify(batch)
+            if known := [asking for asking in batch if asking.is_open]:
+                await resolve(known)
             await self._reserve([asking for asking in batch if asking.is_open])
             await self._decide([asking for asking in batch if asking.is_open])
         finally:  # also where the batch's time ran out on the way
@@ -155,7 +189,7 @@ class Admissions:
         principal = answer.principal
         if principal.kind != PRINCIPAL_KIND_CUSTOMER:
             raise errors.not_a_customer()
-        asking.model = self._base_models.effective(asking.ask.model, principal.allowed_models)
+        self._models.begin(asking, principal.allowed_models)
         asking.organization_id = principal.organization_id
         asking.workspace_id = principal.workspace_id
         self._queues[_digest(asking)] = principal.organization_id
@@ -247,6 +281,10 @@ class Admissions:
             await self._peers.release(convert.release_request(organization_id, reservation_id))
         except PerronError as error:  # the reservation's ttl closes it
             _log.warning("not released", reason=error.reason)
+
+
+async def _nobody_to_ask(_batch: Sequence[Asking]) -> None:
+    """Base models are known here."""
 
 
 def _child(asking: Asking, name: str) -> str:

@@ -22,7 +22,9 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Application:
     identity = Peer("identity", settings.identity_target, key, ca_file=settings.peer_ca_file)
     quotas = Peer("quotas", settings.quotas_target, key, ca_file=settings.peer_ca_file)
     governance = Peer("governance", settings.governance_target, key, ca_file=settings.peer_ca_file)
-    peers = Peers(identity, quotas, governance)
+    agents = Peer("agents", settings.agents_target, key, ca_file=settings.peer_ca_file)
+    finetuning = Peer("finetuning", settings.finetuning_target, key, ca_file=settings.peer_ca_file)
+    peers = Peers(identity, quotas, governance, agents, finetuning)
     admissions = Admissions(
         peers,
         AdmissionIds(settings.sealing_keys(), clock or SystemClock()),
@@ -39,7 +41,7 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Application:
             )
         ],
         verifier=IdentityKeys(identity),
-        peers=[identity, quotas, governance],
+        peers=[identity, quotas, governance, agents, finetuning],
         closers=[admissions.aclose],
         message_bytes_max=MESSAGE_BYTES_MAX,
     )

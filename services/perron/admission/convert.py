@@ -1,20 +1,25 @@
-"""Between what a gateway asks and what identity, quotas and governance are asked.
+"""Between what a gateway asks and what the other services are asked.
 
 Messages are built once and passed on as they are: admission has no domain of its own beyond the order of the
 questions, and every copy would be paid at each inference.
 """
 
+from collections.abc import Iterable
+
 from google.protobuf.duration_pb2 import Duration
 
-from perron.admission.exchanges import Asking, Completion
+from perron.admission.exchanges import Asking, Completion, ResolvedAgent, Version
 from perron.admission.model import Admission
 from perron.api.admission.v1.admission_service_pb2 import (
     AdmitResponse,
     AdmitResult,
+    AdmittedAgent,
     CompleteResponse,
     CompleteResult,
 )
+from perron.api.agents.v1.agent_service_pb2 import ResolveItem as AgentItem
 from perron.api.common.v1.roles_pb2 import SCOPE_INFERENCE
+from perron.api.finetuning.v1.model_service_pb2 import ResolveItem as ModelItem
 from perron.api.governance.v1.decision_pb2 import DATA_KIND_INFERENCE
 from perron.api.governance.v1.decision_service_pb2 import DecideItem, DecideResponse
 from perron.api.governance.v1.record_service_pb2 import PutRequest, PutResponse
@@ -47,6 +52,16 @@ def key_state(state: KeyState.ValueType) -> str:
     return KeyState.Name(state).removeprefix("KEY_STATE_") if state in KeyState.values() else ""
 
 
+def agent_item(asking: Asking) -> AgentItem:
+    """Which configuration is run for them?"""
+    return AgentItem(agent=asking.ask.model, channel=asking.ask.channel, trace_parent=asking.trace_parent)
+
+
+def model_item(asking: Asking) -> ModelItem:
+    """Is there a fine-tuned model of this name for them?"""
+    return ModelItem(model=asking.ask.model, trace_parent=asking.trace_parent)
+
+
 def reserve_item(asking: Asking, request_id: str) -> ReserveItem:
     """May they use this much?"""
     ask = asking.ask
@@ -66,6 +81,7 @@ def decide_item(asking: Asking, request_id: str) -> DecideItem:
     return DecideItem(
         data_kind=DATA_KIND_INFERENCE,
         channel=asking.ask.channel,
+        model=asking.model,
         data_subject=asking.ask.data_subject,
         in_flight_until=asking.reservation.expire_time,
         request_id=request_id,
@@ -85,11 +101,13 @@ def admission(asking: Asking, decided: DecideResponse) -> Admission:
         as_of_us=decided.decision.as_of_time.ToMicroseconds(),
         expire_us=asking.reservation.expire_time.ToMicroseconds(),
         keep_content=decided.keep_content,
+        agent_id=asking.agent.response.agent_id if asking.agent else "",
+        agent_version=asking.agent.response.version if asking.agent else 0,
     )
 
 
 def admit_response(admission_id: str, asking: Asking, decided: DecideResponse) -> AdmitResponse:
-    """The answer to the gateway."""
+    """The answer to the gateway; without the agent's configuration, which a call's answers carry once."""
     return AdmitResponse(
         admission_id=admission_id,
         effective_model=asking.model,
@@ -99,6 +117,30 @@ def admit_response(admission_id: str, asking: Asking, decided: DecideResponse) -
         expire_time=asking.reservation.expire_time,
         organization_id=asking.organization_id,
         workspace_id=asking.workspace_id,
+        agent=_admitted_agent(asking.agent) if asking.agent else None,
+    )
+
+
+def carry_configurations(askings: Iterable[Asking], answers: Iterable[AdmitResponse | PerronError]) -> None:
+    """Puts the configuration of each version into the first of a call's answers that is about it."""
+    carried: set[Version] = set()
+    for asking, answer in zip(askings, answers, strict=True):
+        agent = asking.agent
+        if agent is None or isinstance(answer, PerronError) or agent.version in carried:
+            continue
+        carried.add(agent.version)
+        configuration = answer.agent.configuration
+        configuration.CopyFrom(agent.configuration)
+        # What is shared may have been resolved for somebody else, who may hand over to other agents.
+        configuration.handoff_agent_ids[:] = agent.response.handoff_agent_ids
+
+
+def _admitted_agent(agent: ResolvedAgent) -> AdmittedAgent:
+    return AdmittedAgent(
+        agent_id=agent.response.agent_id,
+        version=agent.response.version,
+        third_parties=agent.response.third_parties,
+        handoff_agent_ids=agent.response.handoff_agent_ids,
     )
 
 
@@ -124,6 +166,8 @@ def put_request(completion: Completion) -> PutRequest:
         organization_id=completion.admission.organization_id,
         decision_id=completion.admission.decision_id,
         model=completion.admission.model,
+        agent_id=completion.admission.agent_id,
+        agent_version=completion.admission.agent_version,
         input=content.input,
         output=content.output,
         trace_parent=completion.trace_parent,

@@ -1,6 +1,13 @@
 """Why admission refuses, each reason in one place."""
 
-from perron.chassis.errors import FailedPrecondition, NotFound, PermissionDenied, PerronError, Unauthenticated
+from perron.chassis.errors import (
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    PerronError,
+    ResourceExhausted,
+    Unauthenticated,
+)
 
 _STATES: dict[str, str] = {
     "UNKNOWN": "The API key is not known.",
@@ -34,11 +41,6 @@ def not_a_customer() -> PerronError:
     return PermissionDenied("CALLER_NOT_ALLOWED", "The key presented is not a customer's API key.")
 
 
-def not_a_base_model() -> PerronError:
-    """The error for the name of an agent or of a fine-tuned model."""
-    return NotFound("MODEL_UNKNOWN", "Agents and fine-tuned models cannot be called yet: name a base model.")
-
-
 def model_unknown() -> PerronError:
     """The error for a model that the operator does not list."""
     return NotFound(
@@ -49,6 +51,13 @@ def model_unknown() -> PerronError:
 def model_not_allowed() -> PerronError:
     """The error for a model outside of those that the key is bound to."""
     return PermissionDenied("MODEL_NOT_ALLOWED", "The API key may not be used for this model.")
+
+
+def answer_too_large() -> PerronError:
+    """The error for an item of a batch whose agent's configuration has no room in the answer."""
+    return ResourceExhausted(
+        "ANSWER_TOO_LARGE", "The answer has no room for this agent's configuration: ask in another batch."
+    )
 
 
 def admission_not_found() -> PerronError:

@@ -18,3 +18,5 @@ class Admission(msgspec.Struct, frozen=True, array_like=True, gc=False):
     as_of_us: int  # the instant the decision was judged by
     expire_us: int  # end of the reservation; content is discarded from here on
     keep_content: bool
+    agent_id: str = ""
+    agent_version: int = 0

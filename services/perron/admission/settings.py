@@ -27,6 +27,15 @@ class Settings(ServiceSettings):
     governance_target: str = Field(
         "127.0.0.1:7403", description="Where governance listens, as host:port or a gRPC target."
     )
+    agents_target: str = Field(
+        "127.0.0.1:7404",
+        description="Where agents listens, as host:port or a gRPC target; asked for exchanges that name one.",
+    )
+    finetuning_target: str = Field(
+        "127.0.0.1:7405",
+        description="Where finetuning listens, as host:port or a gRPC target; asked for exchanges that name "
+        "a fine-tuned model.",
+    )
     sealing_key_file: str = Field(
         "",
         description="File of the keys that seal admission ids, 64 hex digits a line: the first seals, "

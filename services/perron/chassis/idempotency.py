@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from perron.chassis.database import Transaction
 from perron.chassis.errors import InvalidArgument
@@ -27,7 +27,9 @@ KEPT: Final = timedelta(hours=24)
 """How long a request_id is remembered."""
 
 _KEPT_US: Final = KEPT // timedelta(microseconds=1)
-_OF_THE_CALL: Final = frozenset({"request_id", "trace_parent"})
+_OF_THE_CALL: Final = frozenset({"request_id", "trace_parent", "credential", "passport", "passports"})
+"""Who asks and in which trace: what may differ between a request and its repetition."""
+
 # A row past its time is taken over as if it were not there; a younger one is left, and then nothing is
 # returned.
 _CLAIM: Final = text(
@@ -38,7 +40,7 @@ _CLAIM: Final = text(
     "WHERE idempotency.create_time <= :cutoff RETURNING resource_id"
 )
 _READ: Final = text(
-    "SELECT digest, resource_id FROM idempotency "
+    "SELECT digest, resource_id, create_time FROM idempotency "
     "WHERE caller = :caller AND method = :method AND request_id = :request_id"
 )
 _SWEEP: Final = text(
@@ -85,24 +87,45 @@ def once(tx: Transaction, call: "Call", resource_id: str) -> str | None:
     return claim(tx, call.identity, resource_id) if call.identity is not None else None
 
 
+def earlier(tx: Transaction, call: "Call") -> str | None:
+    """Returns the resource that an earlier call with this request_id made, and claims nothing.
+
+    For work that comes before the transaction, such as asking a peer, so that a repetition need not do it
+    again. Raises InvalidArgument as `once` does.
+    """
+    if call.identity is None:
+        return None
+    row = tx.execute(_READ, _key(call.identity)).first()
+    if row is None or row.create_time <= tx.now_us() - _KEPT_US:
+        return None
+    return _same(row, call.identity)
+
+
 def claim(tx: Transaction, request: IdempotentRequest, resource_id: str) -> str | None:
     """Does what `once` says, for a request identified elsewhere (an item of a batch)."""
     now = tx.now_us()
-    key = {"caller": request.caller, "method": request.method, "request_id": request.request_id}
+    key = _key(request)
     values = {"digest": request.digest, "resource_id": resource_id, "now": now, "cutoff": now - _KEPT_US}
     if tx.execute(_CLAIM, key | values).first() is not None:
         return None
-    earlier = tx.execute(_READ, key).one()
-    if not hmac.compare_digest(bytes(earlier.digest), request.digest):
-        raise InvalidArgument(
-            "REQUEST_ID_REUSED", "the request_id was used with another request", field="request_id"
-        )
-    return str(earlier.resource_id)
+    return _same(tx.execute(_READ, key).one(), request)
 
 
 def sweep(tx: Transaction, rows: int = 500) -> bool:
     """Deletes up to `rows` request ids past their time; says whether there may be more."""
     return tx.execute(_SWEEP, {"cutoff": tx.now_us() - _KEPT_US, "rows": rows}).rowcount >= rows
+
+
+def _key(request: IdempotentRequest) -> dict[str, str | bytes]:
+    return {"caller": request.caller, "method": request.method, "request_id": request.request_id}
+
+
+def _same(row: Row[Any], request: IdempotentRequest) -> str:
+    if not hmac.compare_digest(bytes(row.digest), request.digest):
+        raise InvalidArgument(
+            "REQUEST_ID_REUSED", "the request_id was used with another request", field="request_id"
+        )
+    return str(row.resource_id)
 
 
 def _parse(written: str) -> bytes:
@@ -127,7 +150,7 @@ def _digest(request: Message, secret: bytes) -> bytes:
 
 
 def _strip(message: Message) -> None:
-    """Clears what is no part of what is asked for: secrets, content, trace context."""
+    """Clears what is no part of what is asked for. Content stays: the digest is keyed, and never shown."""
     for field in _stripped(message.DESCRIPTOR):
         message.ClearField(field.name)
     for field, value in message.ListFields():
@@ -145,6 +168,4 @@ def _children(field: FieldDescriptor, value: Any) -> list[Message]:
 
 @functools.cache
 def _stripped(descriptor: Descriptor) -> tuple[FieldDescriptor, ...]:
-    return tuple(
-        field for field in descriptor.fields if field.GetOptions().debug_redact or field.name in _OF_THE_CALL
-    )
+    return tuple(field for field in descriptor.fields if field.name in _OF_THE_CALL)

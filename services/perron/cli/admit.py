@@ -18,7 +18,9 @@ GATEWAY_VARIABLE = "PERRON_GATEWAY_KEY"
 
 def admit(
     question: Annotated[str, typer.Argument(help="What is asked; - reads standard input.")],
-    model: Annotated[str, typer.Option(help="The model that is asked for.")] = "small-1",
+    model: Annotated[
+        str, typer.Option(help="What is asked for: a model, or an agent by id or as agent:<alias>.")
+    ] = "small-1",
     answer: Annotated[
         str, typer.Option(help="What the model is said to have answered.")
     ] = "(no model was asked)",
@@ -57,9 +59,10 @@ def admit(
         output.show({"admitted": output.plain(admitted), "completed": output.plain(completed)}, as_json=True)
         return
     decision = admitted.decision
+    agent = f"{admitted.agent.agent_id}, version {admitted.agent.version}, on "
     output.show(
         {
-            "admitted": admitted.effective_model,
+            "admitted": (agent if admitted.HasField("agent") else "") + admitted.effective_model,
             "decision": decision.decision_id,
             "training": "eligible" if decision.training_eligible else "not eligible",
             "settled": f"{completed.settled_tokens} tokens",

@@ -8,7 +8,20 @@ import typer
 from rich.markup import escape
 
 from perron.chassis.errors import SetupError
-from perron.cli import admit, check, decisions, keys, limits, models, orgs, output, sampling, serving, tracing
+from perron.cli import (
+    admit,
+    agents,
+    check,
+    decisions,
+    keys,
+    limits,
+    models,
+    orgs,
+    output,
+    sampling,
+    serving,
+    tracing,
+)
 from perron.cli.connection import RefusedError
 from perron.cli.demo import playing
 
@@ -46,6 +59,7 @@ def build() -> typer.Typer:
     app.command(rich_help_panel=run)(playing.demo)
     app.add_typer(orgs.app, name="orgs", rich_help_panel=ask)
     app.add_typer(keys.app, name="keys", rich_help_panel=ask)
+    app.add_typer(agents.app, name="agents", rich_help_panel=ask)
     app.add_typer(limits.app, name="limits", rich_help_panel=ask)
     app.command(rich_help_panel=ask)(limits.usage)
     app.add_typer(models.app, name="models", rich_help_panel=ask)

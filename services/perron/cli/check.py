@@ -46,6 +46,8 @@ def _findings() -> Iterator[dict[str, str]]:
         for plan in plans.all:
             if plan.tier not in known:
                 yield _finding("plans", f"{plan.name}", f"its tier {plan.tier} is not among the tiers")
+    if plans:
+        yield from _unread_entitlements(plans)
     if documents and rules:
         offered = {(one.name, one.version) for one in documents.all}
         for terms in rules.terms:
@@ -55,6 +57,18 @@ def _findings() -> Iterator[dict[str, str]]:
                     f"{terms.document} {terms.version}",
                     "no organization can accept it: it is not among the documents",
                 )
+
+
+def _unread_entitlements(plans: Any) -> Iterator[dict[str, str]]:
+    """Entitlements of plans that agents reads as nothing, which nobody would write on purpose."""
+    channels = {one.lower() for one in importlib.import_module("perron.agents.visibility").Channel}
+    for plan in plans.all:
+        named = {one.strip() for one in plan.entitlements.get("agent_channels", "").split(",")} - {""}
+        odd = [f"agent_channels {one}" for one in sorted(named - channels)]
+        if plan.entitlements.get("agent_sharing", "none") not in {"workspace", "none"}:
+            odd.append("agent_sharing, which is workspace or none")
+        if odd:
+            yield _finding("plans", plan.name, f"gives nothing by {', '.join(odd)}")
 
 
 def _finding(file: str, holds: str | None, fault: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ import typer
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from perron.api.agents.v1 import agent_service_pb2, agent_service_pb2_grpc
 from perron.api.identity.v1 import workspace_pb2, workspace_pb2_grpc
 from perron.cli.connection import Connection, RefusedError
 from perron.cli.output import enum_word
@@ -29,6 +30,11 @@ Organization = Annotated[
 ]
 Workspace = Annotated[str, typer.Option("--workspace", metavar="WS", help="A workspace of the organization.")]
 Key = Annotated[str, typer.Option("--key", metavar="KEY", help="An API key, by id.")]
+Agent = Annotated[str, typer.Argument(metavar="AGENT", help="The agent, by id (agt_…) or by an alias.")]
+Attested = Annotated[
+    bool,
+    typer.Option("--attest-name", help="Vouch that you may use the name; without it there is no agent."),
+]
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -79,3 +85,20 @@ def organization_of(connection: Connection, named: str) -> str:
             raise
         raise typer.BadParameter("an operator names the organization", param_hint="--organization") from None
     return found[0].organization_id
+
+
+def agent_of(connection: Connection, word: str) -> str:
+    """The id of the agent that a word means: an id, or an alias of the caller's workspace."""
+    if word.startswith("agt_"):
+        return word
+    wanted = word.removeprefix("agent:")
+    stub = connection.stub(agent_service_pb2_grpc.AgentServiceStub)
+    request = agent_service_pb2.ListAliasesRequest(page_size=1000)
+    while True:
+        page = connection.ask(stub.ListAliases, request)
+        for alias in page.aliases:
+            if alias.alias == wanted:
+                return alias.agent_id
+        if not page.next_page_token:
+            raise typer.BadParameter(f"{word!r} is neither an id nor an alias", param_hint="AGENT")
+        request.page_token = page.next_page_token

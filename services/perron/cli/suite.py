@@ -24,16 +24,21 @@ from perron.cli import listening, minting
 from perron.cli.listening import SERVICES
 
 # Who asks whom: a service comes up after, and goes down before, those it asks.
-STOP_ORDER = (("admission",), ("governance", "quotas"), ("identity",))
+STOP_ORDER = (("admission",), ("agents",), ("governance", "quotas"), ("identity",))
 PEERS: Mapping[str, tuple[str, ...]] = {
-    "admission": ("identity", "quotas", "governance"),
+    "admission": ("identity", "quotas", "governance", "agents"),
     "quotas": ("identity",),
     "governance": ("identity",),
+    "agents": ("identity", "governance"),
 }
-STORES = ("identity", "quotas", "governance")
+STORES = ("identity", "quotas", "governance", "agents")
 
-# Secrets that services read and never write: what seals admission ids, what wraps the keys of records.
-_SECRETS = ("sealing", "root")
+# What wraps the keys of records and of agents, and where those are kept: one apart from the other.
+_ROOTS = {"governance": "root", "agents": "agents-root"}
+_VAULTS = {"governance": "vault", "agents": "agents-vault"}
+
+# Secrets that services read and never write: what seals admission ids, and the roots.
+_SECRETS = ("sealing", *_ROOTS.values())
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -170,9 +175,9 @@ class Suite:
                 settings["BOOTSTRAP_KEY_FILE"] = str(self._key_path("operator"))
                 settings["PEPPER_FILE"] = str(keys / "pepper")
                 settings["SIGNING_KEYS_FILE"] = str(keys / "signing")
-            case "governance":
-                settings["ROOT_KEY_FILE"] = str(keys / "root")
-                settings["VAULT_FOLDER"] = str(self.folder / "vault")
+            case "governance" | "agents":
+                settings["ROOT_KEY_FILE"] = str(keys / _ROOTS[service])
+                settings["VAULT_FOLDER"] = str(self.folder / _VAULTS[service])
             case "admission":
                 settings["SEALING_KEY_FILE"] = str(keys / "sealing")
             case _:

@@ -5,7 +5,7 @@ completes and aborts inferences, and raises a typed error with the contract's re
 never caches an answer.
 """
 
-from perron.client.admission import Admission
+from perron.client.admission import Admission, Agent
 from perron.client.asynchronous import AsyncPerron
 from perron.client.errors import (
     Denied,
@@ -21,6 +21,7 @@ from perron.client.synchronous import Perron
 
 __all__ = [
     "Admission",
+    "Agent",
     "AsyncPerron",
     "Denied",
     "InvalidRequest",

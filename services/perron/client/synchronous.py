@@ -72,10 +72,12 @@ class Perron:
 
         `credential` is the key that the gateway's caller presented, `peer` the IP address it came from,
         `subject` a pseudonym of the person concerned, `ttl` how long the inference may take (1 s to 1 h;
-        default 1 min). Give your own `request_id` (a UUID) to continue the same admission after a crash.
+        default 1 min). `model` is a base model, a fine-tuned one ("ft:…") or an agent ("agt_…", or "agent:"
+        and its alias); the answer says which model to run, and as which agent. Give your own `request_id` (a
+        UUID) to continue the same admission after a crash.
 
-        Raises the errors of `perron.client.errors`: Unauthenticated, Denied, NotFound, LimitReached,
-        Unavailable.
+        Raises the errors of `perron.client.errors`: Unauthenticated, Denied, NotFound, Refused,
+        LimitReached, Unavailable.
         """
         request = requests.admit(credential, model, tokens, ttl, peer, subject, request_id, chat=chat)
         return from_response(self._call(self._stub.Admit, request))

@@ -22,6 +22,7 @@ from perron.chassis.ids import new_bytes, new_id
 from perron.chassis.leases import Leases
 from perron.chassis.paging import Pages
 from perron.chassis.server import Application
+from perron.chassis.vault import Vault, read_root_key
 from perron.chassis.verification import IdentityKeys, IdentityPassports
 from perron.governance import rule_files
 from perron.governance.decision_servicer import DecisionServicer
@@ -38,7 +39,6 @@ from perron.governance.seals import Seals
 from perron.governance.settings import Settings
 from perron.governance.terms import Rulebook
 from perron.governance.terms_servicer import TermsServicer
-from perron.governance.vault import Vault, read_root_key
 
 REVISION = "0001"
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
@@ -57,7 +57,7 @@ def rulebook(settings: Settings) -> Rulebook:
 def build(settings: Settings, *, clock: Clock | None = None) -> Application:
     """Composes the service; `clock` replaces every clock in tests. Raises SetupError for what cannot work."""
     rules = rulebook(settings)
-    root_key = read_root_key(settings.root_key_file)
+    root_key = read_root_key(settings.root_key_file, "PERRON_GOVERNANCE_ROOT_KEY_FILE")
     vault = Vault(settings.vault_folder, root_key)
     vault.check()
     key = settings.own_key()

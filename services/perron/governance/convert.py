@@ -12,8 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from perron.api.common.v1 import roles_pb2
 from perron.api.governance.v1 import decision_pb2, decision_service_pb2, record_pb2, record_service_pb2
-from perron.chassis import status
-from perron.chassis.errors import InvalidArgument, PerronError
+from perron.chassis import batch_items, status
+from perron.chassis.errors import PerronError
 from perron.chassis.ids import from_bytes, to_bytes
 from perron.chassis.interceptors.access import Caller
 from perron.chassis.passports import Passport
@@ -76,6 +76,7 @@ def decide_command(
         as_of_us=passport.as_of_us,
         data_kind=_KINDS_BACK[request.data_kind],
         channel=_CHANNELS_BACK[request.channel],
+        model=request.model,
         data_subject=request.data_subject,
         in_flight_until_us=request.in_flight_until.ToMicroseconds()
         if request.HasField("in_flight_until")
@@ -88,13 +89,7 @@ def decide_command(
 
 def decide_item(item: decision_service_pb2.DecideItem, caller: Caller) -> DecideCommand:
     """Reads an item of a batch with the passport that it names; raises what the passport was refused with."""
-    if item.passport_index >= len(caller.passports):
-        raise InvalidArgument(
-            "FIELD_INVALID", "passport_index: there is no such passport", field="passport_index"
-        )
-    passport = caller.passports[item.passport_index]
-    if isinstance(passport, PerronError):
-        raise passport
+    passport = batch_items.passport_of(caller, item.passport_index)
     return decide_command(item, passport, caller)
 
 

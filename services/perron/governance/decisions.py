@@ -16,7 +16,7 @@ from perron.governance.model import DataKind, DecideCommand, Decision, Directive
 from perron.governance.outcomes import is_kept
 from perron.governance.rulings import Rulings
 from perron.governance.store import Store, key_of
-from perron.governance.terms import Case, Rulebook
+from perron.governance.terms import Case, Rulebook, is_fine_tuned
 
 _NAMESPACE: Final = bytes.fromhex("0f8f2a526a355d0e8f0c6a1f6f0f5e31")
 _HOUR_US: Final = 3_600_000_000
@@ -92,6 +92,7 @@ class Decisions:
                 documents=command.documents,
                 zero_retention=in_force.zero_retention,
                 opted_out=in_force.opted_out(command.as_of_us),
+                fine_tuned=is_fine_tuned(command.model),
             ),
             now_us,
         )
@@ -159,6 +160,7 @@ def _ruling_key(command: DecideCommand, in_force: Directives, in_effect: int) ->
         command.documents,
         in_force.zero_retention,
         in_force.opted_out(command.as_of_us),
+        is_fine_tuned(command.model),
         in_effect,
     )
 
@@ -185,6 +187,8 @@ def _replayed(
 
 def _asks_for(command: DecideCommand, decision: Decision) -> bool:
     ruling = decision.ruling
+    if is_fine_tuned(command.model) and ruling.outcome.training_eligible:
+        return False  # made for a base model: wider than what is asked for now
     return (command.workspace_id, command.data_kind, command.channel, command.data_subject) == (
         ruling.workspace_id,
         ruling.data_kind,

@@ -10,8 +10,8 @@ from typing import Final
 
 from perron.chassis import telemetry
 from perron.chassis.database import Database, Transaction
+from perron.chassis.vault import Vault
 from perron.governance.record_store import RecordStore
-from perron.governance.vault import Vault
 
 _ROWS_PER_TRANSACTION: Final = 500
 _CHECKPOINTS: Final = 10  # each waits a moment for readers in the way

@@ -35,7 +35,8 @@ _LICENCE_ENDS: Final[Mapping[LicenceEnd, str]] = {
 _REASONS: Final[Mapping[ClauseReason, str]] = {
     ClauseReason.FREE_PLAN: "The organization was on a free plan at that instant.",
     ClauseReason.PAID_PLAN: "The organization was on a paid plan at that instant.",
-    ClauseReason.FINE_TUNED_MODEL: "A fine-tuned model serves its owner alone.",
+    ClauseReason.FINE_TUNED_MODEL: "A fine-tuned model serves its owner alone; to train on what it answers "
+    "would distil it.",
     ClauseReason.AGENT: "An agent serves its owner alone.",
     ClauseReason.ZERO_RETENTION: "A zero-retention directive was in force.",
     ClauseReason.OPTED_OUT: "The customer opted out of training.",

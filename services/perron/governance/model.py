@@ -198,6 +198,7 @@ class DecideCommand:
     as_of_us: int
     data_kind: DataKind
     channel: Channel
+    model: str
     data_subject: str
     in_flight_until_us: int
     caller_key_id: str

@@ -13,7 +13,6 @@ from perron.chassis.errors import FailedPrecondition, PerronError
 from perron.governance.directives import combined
 from perron.governance.errors import missing
 from perron.governance.model import (
-    AppliedClause,
     ClauseReason,
     DataKind,
     Deadline,
@@ -30,18 +29,16 @@ from perron.governance.model import (
     Standing,
     TermsClass,
 )
-from perron.governance.outcomes import is_kept, meet, united, without_training
+from perron.governance.outcomes import is_kept, meet, without_training
 from perron.governance.record_store import EpochKey, RecordStore, SealedRecord
 from perron.governance.rulings import Rulings
 from perron.governance.seals import Seals
 from perron.governance.store import Key, key_of
-from perron.governance.terms import Case, Rulebook
+from perron.governance.terms import Case, Rulebook, is_fine_tuned
 
 DAY_US: Final = 86_400_000_000
 NEVER_US: Final = 253_370_764_800_000_000  # the year 9999
 _IN_FLIGHT: Final = Deadline(DeadlineKind.IN_FLIGHT)
-_FINE_TUNED: Final = "ft:"
-_DISTILS: Final = AppliedClause("1.2-conf", ClauseReason.FINE_TUNED_MODEL)
 
 
 class Records:
@@ -116,6 +113,7 @@ class Records:
             documents=standing.documents,
             zero_retention=False,  # whether records that exist are kept was settled with the approval
             opted_out=directives.opted_out(record.as_of_us),
+            fine_tuned=is_fine_tuned(record.model),
         )
         outcome = meet(ruling.outcome, self._rulebook.judge(case, now_us).outcome)
         if directives.zero_retention or standing.terms_class is not TermsClass.FREE:
@@ -139,13 +137,11 @@ class Records:
                 documents=standing.documents,
                 zero_retention=directives.zero_retention,
                 opted_out=directives.opted_out(decision.as_of_us),
+                fine_tuned=is_fine_tuned(model),
             ),
             now_us,
         )
         outcome = meet(decision.ruling.outcome, judgement.outcome)
-        if model.startswith(_FINE_TUNED) and outcome.training_eligible:
-            outcome = without_training(outcome)
-            outcome = replace(outcome, clauses=united((*outcome.clauses, _DISTILS)))
         reason = _discarded(decision, outcome, standing, now_us)
         return reason or replace(
             decision.ruling,

@@ -28,11 +28,24 @@ from perron.governance.model import (
     TermsClass,
 )
 from perron.governance.outcomes import is_kept, meet, without_training
-from perron.governance.terms import OPTED_OUT, ZERO_RETENTION, Clause, Rule, Rulebook, Terms
+from perron.governance.terms import (
+    OPTED_OUT,
+    THROUGH_FINE_TUNED,
+    ZERO_RETENTION,
+    Clause,
+    Rule,
+    Rulebook,
+    Terms,
+)
 
 PACKAGED: Final = Path(__file__).with_name("rules")
 _CUSTOMERS_DATA: Final = (DataKind.INFERENCE, DataKind.FINE_TUNING_DATA)
 """What customers send and are answered; the other kinds are what they build of it."""
+_NARROWED: Final = (
+    *itertools.product((ZERO_RETENTION, OPTED_OUT), _CUSTOMERS_DATA),
+    (THROUGH_FINE_TUNED, DataKind.INFERENCE),
+)
+"""What must be felt, and by which data."""
 
 
 def load(
@@ -52,7 +65,7 @@ def load(
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True):
-    """What a row or directive permits, as the file writes it."""
+    """What a row or narrowing permits, as the file writes it."""
 
     purposes: dict[Purpose, list[str]]
     training: Literal["eligible", "never"]
@@ -83,7 +96,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     channels: list[Channel]
     lengths: dict[str, int]
     rules: dict[str, _RuleRow]
-    directives: dict[Literal["zero-retention", "opted-out"], dict[DataKind, _Row]]
+    narrowings: dict[Literal["zero-retention", "opted-out", "through-fine-tuned-model"], dict[DataKind, _Row]]
     clauses: dict[str, _ClauseRow]
 
 
@@ -102,13 +115,13 @@ def _read(path: Path, lengths: Mapping[str, int], train_on_fine_tuning_data: boo
             else one
             for one in rules
         )
-    directives: dict[tuple[str, DataKind], Outcome] = {
-        (directive, data_kind): reader.outcome(f"directive {directive}", row)
-        for directive, rows in file.directives.items()
+    narrowings: dict[tuple[str, DataKind], Outcome] = {
+        (narrowing, data_kind): reader.outcome(f"narrowing {narrowing}", row)
+        for narrowing, rows in file.narrowings.items()
         for data_kind, row in rows.items()
     }
     reader.check(rules)
-    reader.check_directives(directives)
+    reader.check_narrowings(narrowings)
     return Terms(
         document=file.document,
         version=file.version,
@@ -116,7 +129,7 @@ def _read(path: Path, lengths: Mapping[str, int], train_on_fine_tuning_data: boo
         channels=tuple(file.channels),
         rules_sha256=hashlib.sha256(content).hexdigest(),
         rules=rules,
-        directives=directives,
+        narrowings=narrowings,
         clauses=tuple(Clause(name, row.text, tuple(row.tests)) for name, row in file.clauses.items()),
     )
 
@@ -150,8 +163,8 @@ class _Reader:
         for clause in row.clauses:
             if clause not in self._file.clauses:
                 raise self._error(f"{place}: clause {clause} is not in the list of clauses")
-        if not row.clauses or not row.purposes or not all(row.purposes.values()):
-            raise self._error(f"{place}: a clause, a purpose and a deadline for each purpose are needed")
+        if not row.clauses or not row.purposes:
+            raise self._error(f"{place}: a clause and a purpose are needed")
         if (row.training == "eligible") != (Purpose.IMPROVE_SERVICES in row.purposes):
             raise self._error(f"{place}: training and IMPROVE_SERVICES go together")
         drawn = Outcome(
@@ -176,17 +189,19 @@ class _Reader:
                 raise self._error(f"rule {rule.name}: clause 3-paid permits no training on a paid plan")
             if rule.data_kind not in _CUSTOMERS_DATA and rule.outcome.training_eligible:
                 raise self._error(f"rule {rule.name}: what customers build is never trained on")
+            if not all(permission.deadlines for permission in rule.outcome.permissions):
+                raise self._error(f"rule {rule.name}: each purpose needs a deadline")
 
-    def check_directives(self, directives: Mapping[tuple[str, DataKind], Outcome]) -> None:
-        """Refuses a table by which a directive in force would not be felt."""
-        for directive, data_kind in itertools.product((ZERO_RETENTION, OPTED_OUT), _CUSTOMERS_DATA):
-            outcome = directives.get((directive, data_kind))
+    def check_narrowings(self, narrowings: Mapping[tuple[str, DataKind], Outcome]) -> None:
+        """Refuses a table by which a directive in force, or a fine-tuned model, would not be felt."""
+        for narrowing, data_kind in _NARROWED:
+            outcome = narrowings.get((narrowing, data_kind))
             if outcome is None:
-                raise self._error(f"directive {directive} says nothing of {data_kind}")
+                raise self._error(f"narrowing {narrowing} says nothing of {data_kind}")
             if outcome.training_eligible:
-                raise self._error(f"directive {directive} narrows training of {data_kind} to nothing")
-        if is_kept(directives[ZERO_RETENTION, DataKind.INFERENCE]):
-            raise self._error("directive zero-retention: clause 3-zdr keeps nothing beyond the exchange")
+                raise self._error(f"narrowing {narrowing} narrows training of {data_kind} to nothing")
+        if is_kept(narrowings[ZERO_RETENTION, DataKind.INFERENCE]):
+            raise self._error("narrowing zero-retention: clause 3-zdr keeps nothing beyond the exchange")
 
     def _deadline(self, place: str, text: str) -> Deadline:
         if text in self._lengths:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from perron.chassis import telemetry
 from perron.chassis.sealing import new_key, open_sealed, seal, unwrap, wrap
+from perron.chassis.vault import Vault
 from perron.governance.model import Record, SealedContent
 from perron.governance.record_store import EpochKey, RecordStore
-from perron.governance.vault import Vault
 
 _log = telemetry.logger("seals")
 

@@ -22,12 +22,14 @@ from perron.governance.model import (
 )
 from perron.governance.outcomes import MOST_RESTRICTIVE, meet, united
 
-# The directives, as the tables of rules name them.
+# What narrows a row, as the tables of rules name it.
 ZERO_RETENTION: Final = "zero-retention"
 OPTED_OUT: Final = "opted-out"
+THROUGH_FINE_TUNED: Final = "through-fine-tuned-model"
 
 _NARROWER: Final = AppliedClause("1.1-use", ClauseReason.NEWER_TERMS_NOT_ACCEPTED)
 _JUDGEMENTS_MAX: Final = 4096
+_FINE_TUNED: Final = ("ft:", "mdl_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +61,30 @@ class Terms:
     channels: tuple[Channel, ...]
     rules_sha256: str
     rules: tuple[Rule, ...]
-    directives: Mapping[tuple[str, DataKind], Outcome]
+    narrowings: Mapping[tuple[str, DataKind], Outcome]
     clauses: tuple[Clause, ...]
 
     def outcome(self, case: "Case") -> Outcome:
-        """Returns the row for a case, narrowed by its directives; most restrictive where there is no row."""
+        """Returns the row for a case, narrowed by what holds of it; most restrictive without a row."""
         for rule in self.rules:
             if rule.terms_class is case.terms_class and rule.data_kind is case.data_kind:
                 outcome = rule.outcome
                 break
         else:
             return MOST_RESTRICTIVE
-        for directive, in_force in ((ZERO_RETENTION, case.zero_retention), (OPTED_OUT, case.opted_out)):
-            if in_force and (directive, case.data_kind) in self.directives:
-                outcome = meet(outcome, self.directives[directive, case.data_kind])
+        for narrowing, holds in (
+            (ZERO_RETENTION, case.zero_retention),
+            (OPTED_OUT, case.opted_out),
+            (THROUGH_FINE_TUNED, case.fine_tuned),
+        ):
+            if holds and (narrowing, case.data_kind) in self.narrowings:
+                outcome = meet(outcome, self.narrowings[narrowing, case.data_kind])
         return outcome
 
     def names_under(self, clause: str) -> list[str]:
-        """Returns the names of the rules and directives that carry out a clause."""
+        """Returns the names of the rules and narrowings that carry out a clause."""
         named = [(rule.name, rule.outcome) for rule in self.rules]
-        named += [(directive, outcome) for (directive, _), outcome in self.directives.items()]
+        named += [(narrowing, outcome) for (narrowing, _), outcome in self.narrowings.items()]
         found = [name for name, outcome in named if clause in {one.clause for one in outcome.clauses}]
         return list(dict.fromkeys(found))
 
@@ -94,6 +100,7 @@ class Case:
     documents: tuple[tuple[str, str], ...]
     zero_retention: bool
     opted_out: bool
+    fine_tuned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,3 +167,8 @@ class Rulebook:
         if accepted.effective_time < newest.effective_time:
             outcome = replace(outcome, clauses=united((*outcome.clauses, _NARROWER)))
         return Judgement(accepted.version, outcome)
+
+
+def is_fine_tuned(model: str) -> bool:
+    """Tells whether a model's name is that of a fine-tuned one."""
+    return model.startswith(_FINE_TUNED)

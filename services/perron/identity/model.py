@@ -82,6 +82,8 @@ class Scope(StrEnum):
     LIMITS_WRITE = "LIMITS_WRITE"
     DATA_READ = "DATA_READ"
     DATA_WRITE = "DATA_WRITE"
+    AGENTS_READ = "AGENTS_READ"
+    AGENTS_WRITE = "AGENTS_WRITE"
 
 
 ALL_SCOPES: Final = frozenset(str(scope) for scope in Scope)

@@ -10,7 +10,7 @@ from perron.api.quotas.v1 import quota_service_pb2_grpc
 from perron.chassis import batch_items
 from perron.chassis.batcher import Batcher
 from perron.chassis.database import Database
-from perron.chassis.errors import InvalidArgument, PerronError
+from perron.chassis.errors import PerronError
 from perron.chassis.ids import to_bytes
 from perron.chassis.interceptors.access import Caller, current_call
 from perron.quotas import convert
@@ -85,13 +85,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
 
     def _command(self, item: pb.ReserveItem, caller: Caller) -> ReserveCommand:
         """Reads one item of a batch; raises InvalidArgument, or what its passport was refused with."""
-        if item.passport_index >= len(caller.passports):
-            raise InvalidArgument(
-                "FIELD_INVALID", "passport_index: there is no such passport", field="passport_index"
-            )
-        passport = caller.passports[item.passport_index]
-        if isinstance(passport, PerronError):
-            raise passport
+        passport = batch_items.passport_of(caller, item.passport_index)
         return convert.reserve_command(item, passport, caller.key_id, self._new_raw_id)
 
     async def _reserve(self, commands: Sequence[ReserveCommand]) -> Sequence[Admitted | PerronError]:

@@ -1,4 +1,4 @@
-"""Cases 1, 2, 5 and 10 of the conformance cases."""
+"""Cases 1, 2, 5, 10 and 12 of the conformance cases."""
 
 from datetime import timedelta
 
@@ -36,6 +36,27 @@ async def test_paid_inference_never_improves_and_ends_with_the_subscription(worl
     assert not decision.training_eligible
     assert decision.licence_end == decision_pb2.LICENCE_END_WITH_SUBSCRIPTION
     assert decision.subscription_id == tenant.subscription_id
+
+
+async def test_an_exchange_through_a_fine_tuned_model_is_never_eligible_and_says_why(world: World) -> None:
+    tenant = world.tenant()
+    decision = (await world.decide(tenant, model="ft:small:acme")).decision
+    as_of = decision.as_of_time.ToMicroseconds()
+    assert purposes(decision) == {
+        "PROVIDE_SERVICES": [("TIME", as_of + 365 * DAY_US)],
+        "MONITOR_ABUSE": [("TIME", as_of + 30 * DAY_US)],
+    }
+    assert not decision.training_eligible
+    assert ("1.2-conf", decision_pb2.CLAUSE_REASON_FINE_TUNED_MODEL) in [
+        (one.clause, one.reason) for one in decision.clauses
+    ]
+    request = decision_service_pb2.ExplainDecisionRequest(decision_id=decision.decision_id)
+    explained = await world.decisions.ExplainDecision(request, metadata=world.customer(tenant))
+    assert explained.decision == decision
+    assert "Models are never trained on it." in explained.sentences
+    put = await world.put(tenant, decision, model="ft:small:acme")
+    found, _, _ = await world.read(world.customer(tenant), put.record_id)
+    assert not found.training_eligible
 
 
 def test_no_value_exists_that_opts_in() -> None:

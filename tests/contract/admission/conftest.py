@@ -5,7 +5,9 @@ from typing import Any
 import grpc
 import pytest
 
+from perron.api.agents.v1 import agent_service_pb2_grpc
 from perron.api.common.v1 import roles_pb2
+from perron.api.finetuning.v1 import model_service_pb2_grpc
 from perron.api.identity.v1 import (
     api_key_pb2,
     api_key_pb2_grpc,
@@ -16,6 +18,7 @@ from perron.api.quotas.v1 import limit_pb2, limit_service_pb2, limit_service_pb2
 from perron.cli import minting
 from perron.cli.suite import Suite
 from perron.client import Perron
+from tests.contract.admission.stand_ins import Agents, Models, StandIn
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,16 @@ class Tenant:
 
 
 class Platform:
-    """The four services as processes, seen by an operator, by customers and by gateways."""
+    """The services as processes, seen by an operator, by customers and by gateways.
 
-    def __init__(self, suite: Suite) -> None:
+    In place of agents and finetuning there are stand-ins, so that a test can make true what they answer.
+    """
+
+    def __init__(self, suite: Suite, peers: dict[str, StandIn], agents: Agents, models: Models) -> None:
         self.suite = suite
+        self.stand_ins = peers
+        self.agents = agents
+        self.models = models
         self.target = suite.endpoints["admission"]
         self._channels = {name: grpc.insecure_channel(target) for name, target in suite.endpoints.items()}
         self.identity_keys = api_key_pb2_grpc.ApiKeyServiceStub(self._channels["identity"])
@@ -100,10 +109,22 @@ def bearer(key: str) -> tuple[tuple[str, str], ...]:
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with Suite(tmp_path_factory.mktemp("suite")) as suite:
-        platform = Platform(suite)
+    agents, models = Agents(), Models()
+    peers = {
+        "agents": StandIn(
+            lambda server: agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
+        ),
+        "finetuning": StandIn(
+            lambda server: model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+        ),
+    }
+    targets = {f"PERRON_ADMISSION_{name.upper()}_TARGET": peer.target for name, peer in peers.items()}
+    with Suite(tmp_path_factory.mktemp("suite"), environment=targets) as suite:
+        platform = Platform(suite, peers, agents, models)
         yield platform
         platform.close()
+    for peer in peers.values():
+        peer.stop()
 
 
 @pytest.fixture

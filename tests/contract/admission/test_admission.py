@@ -158,13 +158,6 @@ def test_a_key_bound_to_models_is_denied_others(perron: Perron, platform: Platfo
     assert refused.value.reason == "MODEL_NOT_ALLOWED"
 
 
-@pytest.mark.parametrize("model", ["agt_01jzzzzzzzzzzzzzzzzzzzzzzz", "agent:support", "ft:small-1:acme"])
-def test_agents_and_fine_tuned_models_are_not_known_yet(perron: Perron, tenant: Tenant, model: str) -> None:
-    with pytest.raises(NotFound) as refused:
-        perron.admit(tenant.secret, model, tokens=1)
-    assert refused.value.reason == "MODEL_UNKNOWN"
-
-
 @pytest.mark.parametrize(
     ("field", "change"),
     [

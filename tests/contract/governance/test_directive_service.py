@@ -13,8 +13,8 @@ from perron.api.governance.v1 import directive_service_pb2 as pb
 from perron.chassis import status
 from perron.chassis.errors import Unavailable
 from perron.chassis.ids import new_id
+from perron.chassis.vault import Vault
 from perron.governance.erasure import Erasure
-from perron.governance.vault import Vault
 from tests.contract.governance.world import Tenant, World, refused
 
 STATE = directive_pb2.ZeroRetentionRequest

@@ -1,4 +1,4 @@
-"""Exchanges as tests make them, and identity, quotas and governance that answer what a test says."""
+"""Exchanges as tests make them, and other services that answer what a test says."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from perron.admission.admissions import Admissions
+from perron.admission.exchanges import ResolvedAgent
 from perron.admission.peers import Asked
 from perron.api.admission.v1.admission_service_pb2 import (
     AdmitRequest,
@@ -15,7 +16,9 @@ from perron.api.admission.v1.admission_service_pb2 import (
     CompleteResponse,
     Content,
 )
+from perron.api.agents.v1 import agent_service_pb2, configuration_pb2
 from perron.api.common.v1 import roles_pb2
+from perron.api.finetuning.v1 import model_service_pb2
 from perron.api.governance.v1 import decision_pb2, decision_service_pb2, record_service_pb2
 from perron.api.identity.v1 import api_key_pb2, principal_pb2
 from perron.api.quotas.v1 import quota_service_pb2
@@ -28,6 +31,7 @@ from perron.chassis.testing import FakeClock
 START = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = credentials.with_checksum("test", "k" * 43)
 GATEWAY = "key_gateway"
+TUNED = "ft:small-1:acme"
 REQUEST = "6a8f5f04-42a6-4a0c-9d2f-1f3a5b7c9d11"
 
 
@@ -49,7 +53,7 @@ class Question:
 
 
 class FakePeers:
-    """Identity, quotas and governance that answer what the test says."""
+    """The other services, which answer what the test says."""
 
     def __init__(self, clock: FakeClock) -> None:
         principal = principal_pb2.Principal(
@@ -64,12 +68,15 @@ class FakePeers:
                 state=api_key_pb2.KEY_STATE_VALID, principal=principal, passport="passport"
             )
         )
+        self.resolving = Question(resolved())
+        self.tuned = Question(model_service_pb2.ResolveResponse(model_id="mdl_a", name=TUNED))
         self.reserving = Question(reserved)
         self.deciding = Question(decision_service_pb2.DecideResponse(decision=decision, keep_content=True))
         self.settling = Question(quota_service_pb2.SettleResponse(tokens=42))
         self.putting = Question(record_service_pb2.PutResponse(recorded=True, record_id="rec_a"))
         self.releasing = Question(None)
         self.by_credential: dict[str, str] = {}
+        self.by_agent: dict[str, Any] = {}
 
     async def verify(self, items: Sequence[Any]) -> list[Any]:
         answers = await self.verifying.put_to(items)
@@ -83,6 +90,13 @@ class FakePeers:
         own.CopyFrom(answer)
         own.principal.organization_id = self.by_credential[item.credential]
         return own
+
+    async def resolve_agents(self, asked: Sequence[Asked[Any]]) -> list[Any]:
+        answers = await self.resolving.put_to([one.item for one in asked])
+        return [self.by_agent.get(one.item.agent, answer) for one, answer in zip(asked, answers, strict=True)]
+
+    async def resolve_models(self, asked: Sequence[Asked[Any]]) -> list[Any]:
+        return await self.tuned.put_to([one.item for one in asked])
 
     async def reserve(self, asked: Sequence[Asked[Any]]) -> list[Any]:
         return await self.reserving.put_to([one.item for one in asked])
@@ -100,6 +114,29 @@ class FakePeers:
         (answer,) = await self.releasing.put_to([request])
         if answer is not None:
             raise answer
+
+
+def resolved(
+    agent_id: str = "agt_a",
+    version: int = 3,
+    *,
+    model: str = "small-1",
+    handoffs: Sequence[str] = (),
+    instructions: str = "Be kind.",
+) -> ResolvedAgent:
+    """An agent as `agents` resolves it."""
+    return ResolvedAgent(
+        agent_service_pb2.ResolveResponse(
+            agent_id=agent_id,
+            version=version,
+            model=model,
+            third_parties=["web_search"],
+            handoff_agent_ids=handoffs,
+        ),
+        configuration_pb2.AgentConfiguration(
+            model=model, instructions=instructions, handoff_agent_ids=["agt_written"]
+        ),
+    )
 
 
 def ask(**fields: Any) -> AdmitRequest:

@@ -1,9 +1,13 @@
+import base64
+import hashlib
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from perron.admission.admission_ids import AdmissionIds
 from perron.admission.model import Admission
+from perron.chassis import sealing
 from perron.chassis.clock import to_us
 from perron.chassis.errors import FailedPrecondition, NotFound
 from perron.chassis.testing import FakeClock
@@ -33,6 +37,19 @@ def test_an_id_opens_to_what_was_sealed(clock: FakeClock) -> None:
     ids = AdmissionIds([OLD], clock)
 
     assert ids.open(ids.seal(ADMISSION), "key_gateway") == ADMISSION
+
+
+def test_an_id_from_before_agents_opens_and_names_none(clock: FakeClock) -> None:
+    ids = AdmissionIds([OLD], clock)
+    named = msgspec.structs.replace(ADMISSION, agent_id="agt_01", agent_version=3)
+    earlier = msgspec.msgpack.encode(msgspec.to_builtins(ADMISSION)[:9])
+    name = hashlib.sha256(b"perron admission key name" + OLD).digest()[:4]
+    sealed = name + sealing.seal(OLD, earlier, b"perron admission v1")
+    written = "adm_" + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+
+    assert ids.open(written, "key_gateway") == ADMISSION
+    assert ids.open(ids.seal(named), "key_gateway") == named
+    assert len(ids.seal(named)) < 2048
 
 
 def test_an_id_shows_nothing_of_what_it_holds(clock: FakeClock) -> None:

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from perron.api.agents.v1.agent_service_pb2 import CreateAgentRequest
+from perron.api.agents.v1.configuration_pb2 import AgentConfiguration
 from perron.api.quotas.v1 import quota_service_pb2 as quotas
 from perron.chassis import events, idempotency
 from perron.chassis.clock import SystemClock
@@ -193,6 +195,17 @@ def test_secrets_and_traces_may_differ_between_a_call_and_its_repetition(fields:
 @pytest.mark.parametrize("fields", [{"model": "large"}, {"tokens": 6}, {"ttl": {"seconds": 1}}])
 def test_everything_else_is_part_of_the_request(fields: dict[str, object]) -> None:
     assert identify("key_a", METHOD, sent()) != identify("key_a", METHOD, sent(**fields))
+
+
+@pytest.mark.parametrize("instructions", ["Answer in French.", ""])
+def test_content_that_is_never_shown_is_part_of_the_request(instructions: str) -> None:
+    def create(text: str) -> IdempotentRequest | None:
+        configuration = AgentConfiguration(model="small", instructions=text)
+        body = CreateAgentRequest(request_id=REQUEST_ID, configuration=configuration)
+        return identify("key_a", METHOD, body, secret="one")
+
+    assert create("Answer in verse.") == create("Answer in verse.")
+    assert create("Answer in verse.") != create(instructions)
 
 
 def test_fields_within_items_are_looked_at_too() -> None:

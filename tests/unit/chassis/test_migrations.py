@@ -153,7 +153,7 @@ def test_a_store_that_cannot_be_reached_is_one_clear_line(scripts: Scripts) -> N
         runner.migrate("test", "postgresql://nobody@127.0.0.1:1/none")
 
 
-@pytest.mark.parametrize("service", ["identity", "quotas", "governance"])
+@pytest.mark.parametrize("service", ["identity", "quotas", "governance", "agents"])
 def test_migrations_lead_to_the_tables_that_the_code_uses(url: str, service: str) -> None:
     runner.migrate(service, url)
 

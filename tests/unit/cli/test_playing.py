@@ -1,8 +1,10 @@
 """The demo's own honesty: what fails is said to have failed, in the table, the file and the exit code."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,9 @@ from perron.cli.demo.stage import Stage
 
 
 class StillSuite:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, environment: Mapping[str, str]) -> None:
         self.folder = folder
+        self.environment = dict(environment)
         self.endpoints: dict[str, str] = {}
         self.ended = 0
 
@@ -33,7 +36,8 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def play(monkeypatch: pytest.MonkeyPatch, chapter: object) -> int:
-    monkeypatch.setattr(playing, "CHAPTERS", (SimpleNamespace(NAME="trial", play=chapter),))
+    trial = SimpleNamespace(NAME="trial", play=chapter, settings=lambda folder: {"PERRON_X": str(folder)})
+    monkeypatch.setattr(playing, "CHAPTERS", (trial,))
     return app.run(["demo"])
 
 
@@ -69,10 +73,17 @@ def test_a_defect_in_a_chapter_still_ends_in_the_table(
     assert "1 shown, 1 failed" in capsys.readouterr().out
 
 
+def test_a_suite_is_told_what_its_chapters_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chapter(stage: Stage) -> None:
+        suite: Any = stage.suite
+        stage.find("all", "told", ok=suite.environment == {"PERRON_X": str(suite.folder)})
+
+    assert play(monkeypatch, chapter) == output.OK
+
+
 def test_what_is_checked_after_the_end_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def chapter(stage: Stage) -> None:
-        suite = stage.suite
-        assert isinstance(suite, StillSuite)
+        suite: Any = stage.suite
         stage.after_stop(lambda: stage.find("3-zdr", "nothing is left", ok=suite.ended == 1))
 
     assert play(monkeypatch, chapter) == output.OK

@@ -37,6 +37,7 @@ def decide_command(clock: FakeClock, **fields: Any) -> DecideCommand:
         as_of_us=clock.now_us(),
         data_kind=DataKind.INFERENCE,
         channel=Channel.API,
+        model="",
         data_subject="",
         in_flight_until_us=0,
         caller_key_id="key_gateway",

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from perron.chassis.vault import Vault
 from perron.governance.decisions import Decisions
 from perron.governance.reading import Reading
 from perron.governance.records import Records
 from perron.governance.rule_files import load
 from perron.governance.rulings import Rulings
 from perron.governance.seals import Seals
-from perron.governance.vault import Vault
 from tests.unit.governance.commands import raw_id
 
 

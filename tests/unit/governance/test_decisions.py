@@ -283,3 +283,24 @@ async def test_a_decision_takes_at_most_250_bytes(
 
     first = await fill()
     assert (await fill() - first) / 4000 <= 250
+
+
+async def test_a_repetition_through_a_fine_tuned_model_is_never_answered_with_a_decision_that_trains(
+    database: Database, decisions: Decisions, clock: FakeClock
+) -> None:
+    by_base, by_tuned = str(uuid.uuid4()), str(uuid.uuid4())
+    await decide(database, decisions, decide_command(clock, request_id=by_base, model="small"))
+    (first,) = await decide(database, decisions, decide_command(clock, request_id=by_tuned, model="ft:small"))
+    (wider, other, narrower) = await decide(
+        database,
+        decisions,
+        decide_command(clock, request_id=by_base, model="ft:small"),
+        decide_command(clock, request_id=by_base, model="large"),
+        decide_command(clock, request_id=by_tuned, model="small"),
+    )
+    assert isinstance(wider, InvalidArgument)
+    assert wider.reason == "REQUEST_ID_REUSED"
+    assert isinstance(other, Decision)
+    assert narrower == first
+    assert isinstance(first, Decision)
+    assert not first.ruling.outcome.training_eligible

@@ -12,6 +12,7 @@ from perron.chassis.database import Database
 from perron.chassis.errors import NotFound
 from perron.chassis.ids import new_id
 from perron.chassis.testing import BOTH, FakeClock
+from perron.chassis.vault import Vault
 from perron.governance.decisions import Decisions
 from perron.governance.directives import RequestCommand, ReviewCommand, ZeroRetention
 from perron.governance.erasure import Erasure
@@ -30,7 +31,6 @@ from perron.governance.rule_files import load
 from perron.governance.rulings import Rulings
 from perron.governance.seals import Seals
 from perron.governance.store import key_of
-from perron.governance.vault import Vault
 from tests.unit.governance.commands import (
     ADMIN,
     OPERATOR,

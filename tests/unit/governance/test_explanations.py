@@ -15,10 +15,23 @@ ACCEPTED = (("additional-terms", "2025-02-06"),)
 
 
 def decision(
-    terms_class: TermsClass, channel: Channel = Channel.API, *, zero_retention: bool = False
+    terms_class: TermsClass,
+    channel: Channel = Channel.API,
+    *,
+    zero_retention: bool = False,
+    fine_tuned: bool = False,
 ) -> Decision:
     subscription = "sub_1" if terms_class is TermsClass.PAID else ""
-    case = Case(terms_class, bool(subscription), DataKind.INFERENCE, channel, ACCEPTED, zero_retention, False)
+    case = Case(
+        terms_class,
+        bool(subscription),
+        DataKind.INFERENCE,
+        channel,
+        ACCEPTED,
+        zero_retention,
+        opted_out=False,
+        fine_tuned=fine_tuned,
+    )
     judgement = load().judge(case, to_us(START))
     ruling = Ruling(
         "org_1",
@@ -71,3 +84,13 @@ def test_what_no_rule_knows_is_explained_too() -> None:
     (clause,) = explanations.clauses(made, load())
     assert (clause.clause, clause.text) == ("", "")
     assert "most restrictive" in clause.reason_text
+
+
+def test_a_decision_about_what_a_fine_tuned_model_answers_in_words() -> None:
+    made = decision(TermsClass.FREE, fine_tuned=True)
+    words = explanations.sentences(made)
+    assert "Models are never trained on it." in words
+    assert not [sentence for sentence in words if "improve" in sentence]
+    (why,) = (one for one in explanations.clauses(made, load()) if one.clause == "1.2-conf")
+    assert "distil" in why.reason_text
+    assert why.text

@@ -15,6 +15,7 @@ from perron.chassis.errors import FailedPrecondition, NotFound, PerronError
 from perron.chassis.ids import new_id
 from perron.chassis.interceptors.access import Caller, CallerKind
 from perron.chassis.testing import BOTH, FakeClock
+from perron.chassis.vault import Vault
 from perron.governance.decisions import Decisions
 from perron.governance.model import (
     DataKind,
@@ -33,7 +34,6 @@ from perron.governance.rule_files import load
 from perron.governance.rulings import Rulings
 from perron.governance.seals import Seals
 from perron.governance.store import key_of
-from perron.governance.vault import Vault
 from tests.unit.governance.commands import (
     ADMIN,
     ORGANIZATION,
@@ -165,7 +165,7 @@ async def test_an_exchange_through_a_fine_tuned_model_is_never_eligible(
     database: Database, decisions: Decisions, records: Records, reading: Reading, clock: FakeClock
 ) -> None:
     decision = await decided(database, decisions, clock)
-    assert decision.ruling.outcome.training_eligible
+    assert decision.ruling.outcome.training_eligible  # nobody had said which model would answer
     await put(database, records, decision, model="ft:small:acme")
     found, _ = await read(database, reading, decision)
     assert not found.record.training_eligible

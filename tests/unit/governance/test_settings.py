@@ -6,9 +6,9 @@ import pytest
 
 from perron.chassis import credentials
 from perron.chassis.errors import SetupError
+from perron.chassis.vault import Vault
 from perron.governance import app
 from perron.governance.settings import Settings
-from perron.governance.vault import Vault
 
 
 def environment(folder: Path) -> dict[str, str]:

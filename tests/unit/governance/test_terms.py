@@ -69,7 +69,12 @@ OPTED_OUT = {
 
 
 def judged(
-    terms_class: str, kind: str, *, zero_retention: bool = False, opted_out: bool = False
+    terms_class: str,
+    kind: str,
+    *,
+    zero_retention: bool = False,
+    opted_out: bool = False,
+    fine_tuned: bool = False,
 ) -> Judgement:
     case = Case(
         TermsClass(terms_class),
@@ -79,6 +84,7 @@ def judged(
         ACCEPTED,
         zero_retention,
         opted_out,
+        fine_tuned,
     )
     return load().judge(case, to_us(START))
 
@@ -117,19 +123,37 @@ def test_opting_out_takes_training_away_and_keeps_as_long_as_abuse_is_monitored(
     assert not judgement.outcome.training_eligible
 
 
+@pytest.mark.parametrize(("terms_class", "kind"), TABLE)
+def test_a_fine_tuned_model_takes_training_from_its_exchanges_and_changes_nothing_else(
+    terms_class: str, kind: str
+) -> None:
+    judgement = judged(terms_class, kind, fine_tuned=True)
+    purposes, eligible, licence_end = TABLE[terms_class, kind]
+    if kind == "INFERENCE":
+        purposes, eligible = (
+            {name: ends for name, ends in purposes.items() if name != "IMPROVE_SERVICES"},
+            False,
+        )
+        assert ("1.2-conf", "FINE_TUNED_MODEL") in {
+            (one.clause, one.reason) for one in judgement.outcome.clauses
+        }
+    assert (table(judgement), judgement.outcome.training_eligible) == (purposes, eligible)
+    assert judgement.outcome.licence_end == licence_end
+
+
 def test_every_class_kind_and_channel_has_an_answer_and_never_a_wider_one_than_the_table() -> None:
     rulebook = load()
     for terms_class in TermsClass:
         for kind in DataKind:
             for channel in Channel:
-                case = Case(terms_class, terms_class == "PAID", kind, channel, ACCEPTED, False, False)
+                case = Case(terms_class, terms_class == "PAID", kind, channel, ACCEPTED, False, False, False)
                 judgement = rulebook.judge(case, to_us(START))
                 known = (terms_class.value, kind.value) in TABLE and channel is Channel.API
                 assert (judgement.outcome == MOST_RESTRICTIVE) is not known
 
 
 def test_terms_that_are_not_in_effect_yet_decide_nothing() -> None:
-    case = Case(TermsClass.FREE, False, DataKind.INFERENCE, Channel.API, ACCEPTED, False, False)
+    case = Case(TermsClass.FREE, False, DataKind.INFERENCE, Channel.API, ACCEPTED, False, False, False)
     effective = load().terms[0].effective_time
     assert load().judge(case, to_us(effective) - 1).outcome == MOST_RESTRICTIVE
     assert load().judge(case, to_us(effective)).outcome.training_eligible
@@ -137,7 +161,7 @@ def test_terms_that_are_not_in_effect_yet_decide_nothing() -> None:
 
 def test_lengths_are_narrowed_by_settings() -> None:
     rulebook = load(lengths={"free_inference_days": 7})
-    case = Case(TermsClass.FREE, False, DataKind.INFERENCE, Channel.API, ACCEPTED, False, False)
+    case = Case(TermsClass.FREE, False, DataKind.INFERENCE, Channel.API, ACCEPTED, False, False, False)
     judgement = rulebook.judge(case, to_us(START))
     assert table(judgement)["PROVIDE_SERVICES"] == ["TIME 7"]
     assert table(judgement)["MONITOR_ABUSE"] == ["TIME 30"]
@@ -151,7 +175,7 @@ def test_lengths_are_never_widened_by_settings() -> None:
 def test_training_on_files_can_be_switched_off() -> None:
     rulebook = load(train_on_fine_tuning_data=False)
     for kind, eligible in (("FINE_TUNING_DATA", False), ("INFERENCE", True)):
-        case = Case(TermsClass.FREE, False, DataKind(kind), Channel.API, ACCEPTED, False, False)
+        case = Case(TermsClass.FREE, False, DataKind(kind), Channel.API, ACCEPTED, False, False, False)
         judgement = rulebook.judge(case, to_us(START))
         assert judgement.outcome.training_eligible is eligible
         assert ("IMPROVE_SERVICES" in table(judgement)) is eligible
@@ -203,7 +227,7 @@ def test_a_paid_plan_never_trains_whatever_the_file_says(tmp_path: Path) -> None
     ("after", "there", "instead", "fault"),
     [
         (
-            "directives:",
+            "narrowings:",
             "zero-retention:\n    INFERENCE:",
             "zero-retention:\n    AGENT:",
             "zero-retention says nothing",
@@ -211,7 +235,10 @@ def test_a_paid_plan_never_trains_whatever_the_file_says(tmp_path: Path) -> None
         ("opted-out:", "FINE_TUNING_DATA:", "AGENT:", "opted-out says nothing of FINE_TUNING_DATA"),
         ("zero-retention:", "MONITOR_ABUSE: [IN_FLIGHT]", "MONITOR_ABUSE: [abuse_monitoring_days]", "3-zdr"),
         ("opted-out:", "training: never", "training: eligible", "narrows training"),
-        ("fine-tuned-model:", "training: never", "training: eligible", "never trained on"),
+        ("through-fine-tuned-model:", "training: never", "training: eligible", "narrows training"),
+        ("through-fine-tuned-model:", "INFERENCE:", "AGENT:", "through-fine-tuned-model says nothing"),
+        ("paid-inference:", "[paid_inference_days, END_OF_SUBSCRIPTION]", "[]", "needs a deadline"),
+        ("  fine-tuned-model:", "training: never", "training: eligible", "never trained on"),
         ("  agent:", "training: never", "training: eligible", "never trained on"),
     ],
 )
@@ -247,7 +274,7 @@ def test_each_clause_names_tests_that_exist() -> None:
 def test_each_clause_of_the_rules_is_held_by_a_test() -> None:
     (terms,) = load().terms
     carried = {clause.clause for rule in terms.rules for clause in rule.outcome.clauses}
-    carried |= {clause.clause for outcome in terms.directives.values() for clause in outcome.clauses}
+    carried |= {clause.clause for outcome in terms.narrowings.values() for clause in outcome.clauses}
     assert {clause.clause for clause in terms.clauses if clause.tests} >= carried
     assert terms.names_under("3-zdr") == ["zero-retention"]
 

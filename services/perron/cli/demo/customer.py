@@ -16,6 +16,7 @@ from perron.api.governance.v1 import (
 from perron.api.identity.v1 import organization_pb2, organization_pb2_grpc
 from perron.cli.connection import Connection, RefusedError
 from perron.cli.demo import gateway
+from perron.cli.demo.gateway import MODEL
 from perron.cli.samples import Exchange
 
 _PAGE = 1000
@@ -33,10 +34,13 @@ class Customer:
     operator: Connection = field(repr=False)
     gateway: Connection = field(repr=False)
 
-    def admit(self, exchange: Exchange, credential: str = "") -> admission_service_pb2.AdmitResponse:
+    def admit(
+        self, exchange: Exchange, credential: str = "", *, model: str = MODEL
+    ) -> admission_service_pb2.AdmitResponse:
         """The gateway asks whether an exchange may take place; RefusedError where not."""
         stub = self.gateway.stub(admission_service_pb2_grpc.AdmissionServiceStub)
-        return self.gateway.ask(stub.Admit, gateway.admit_request(exchange, credential or self.secret))
+        request = gateway.admit_request(exchange, credential or self.secret, model)
+        return self.gateway.ask(stub.Admit, request)
 
     def complete(
         self, exchange: Exchange, admitted: admission_service_pb2.AdmitResponse

@@ -1,11 +1,19 @@
 """The first chapter: a customer comes, is served, pays, asks that nothing be kept, and loses a key."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from perron.cli import samples
 from perron.cli.demo import arrival, payment, secrecy
 from perron.cli.demo.stage import Stage
 
 NAME = "foundation"
 EXCHANGES = 500
+
+
+def settings(_folder: Path) -> Mapping[str, str]:
+    """What the suite is told for this chapter: nothing beyond its defaults."""
+    return {}
 
 
 def play(stage: Stage) -> None:

@@ -37,11 +37,13 @@ class Played:
     complete_seconds: float = 0.0
 
 
-def admit_request(exchange: Exchange, credential: str) -> admission_service_pb2.AdmitRequest:
-    """What the gateway asks before the inference."""
+def admit_request(
+    exchange: Exchange, credential: str, model: str = MODEL
+) -> admission_service_pb2.AdmitRequest:
+    """What the gateway asks before the inference; `model` may name an agent."""
     return admission_service_pb2.AdmitRequest(
         credential=credential,
-        model=MODEL,
+        model=model,
         estimated_tokens=-(-tokens(exchange) // _RESERVED_STEP) * _RESERVED_STEP,
         channel=roles_pb2.CHANNEL_API,
     )

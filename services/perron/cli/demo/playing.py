@@ -14,12 +14,12 @@ from rich.markup import escape
 from perron.chassis.errors import SetupError
 from perron.cli import output
 from perron.cli.connection import RefusedError, folder
-from perron.cli.demo import foundation, stage
+from perron.cli.demo import agents, foundation, stage
 from perron.cli.demo.stage import Finding, Stage
 from perron.cli.output import AsJson
 from perron.cli.suite import Suite
 
-CHAPTERS: tuple[ModuleType, ...] = (foundation,)
+CHAPTERS: tuple[ModuleType, ...] = (foundation, agents)
 NEXT = (
     "Next: `perron up` (or `make up`) starts it to stay; its first start prints four lines to a first Admit."
 )
@@ -40,7 +40,8 @@ def demo(
     start = time.monotonic()
     where = Path(tempfile.mkdtemp(prefix="perron-demo-"))
     console.print(f"[bold]Perron {importlib.metadata.version('perron')}[/bold], played in {where}")
-    played = Stage(Suite(where), console)
+    environment = {name: value for chapter in CHAPTERS for name, value in chapter.settings(where).items()}
+    played = Stage(Suite(where, environment=environment), console)
     try:
         _play(played)
         for check in played.afterwards:
@@ -66,6 +67,7 @@ def _play(played: Stage) -> None:
         played.tell("  ".join(f"{name} {target}" for name, target in played.suite.endpoints.items()))
         for chapter in CHAPTERS:
             played.chapter = chapter.NAME
+            played.tell(f"\n[bold]Chapter: {chapter.NAME}[/bold]")
             try:
                 chapter.play(played)
             except (RefusedError, SetupError) as unexpected:

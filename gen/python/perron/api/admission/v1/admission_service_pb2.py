@@ -26,6 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
+from perron.api.agents.v1 import configuration_pb2 as perron_dot_api_dot_agents_dot_v1_dot_configuration__pb2
 from perron.api.common.v1 import access_pb2 as perron_dot_api_dot_common_dot_v1_dot_access__pb2
 from perron.api.common.v1 import roles_pb2 as perron_dot_api_dot_common_dot_v1_dot_roles__pb2
 from perron.api.governance.v1 import decision_pb2 as perron_dot_api_dot_governance_dot_v1_dot_decision__pb2
@@ -33,7 +34,7 @@ from perron.api.governance.v1 import record_pb2 as perron_dot_api_dot_governance
 from perron.api.quotas.v1 import limit_pb2 as perron_dot_api_dot_quotas_dot_v1_dot_limit__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/perron/api/admission/v1/admission_service.proto\x12\x17perron.api.admission.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!perron/api/common/v1/access.proto\x1a perron/api/common/v1/roles.proto\x1a\'perron/api/governance/v1/decision.proto\x1a%perron/api/governance/v1/record.proto\x1a perron/api/quotas/v1/limit.proto\"\x99\x04\n\x0c\x41\x64mitRequest\x12,\n\ncredential\x18\x01 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04(\x80\x80\x01R\ncredential\x12?\n\x05model\x18\x02 \x01(\tB)\xbaH&r$\x18\x80\x01\x32\x1f^[A-Za-z0-9][A-Za-z0-9._:/@-]*$R\x05model\x12\x38\n\x10\x65stimated_tokens\x18\x03 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01R\x0f\x65stimatedTokens\x12<\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x03\x08\x90\x1c\x32\x02\x08\x01R\x03ttl\x12/\n\x0cpeer_network\x18\x05 \x01(\tB\x0c\xbaH\tr\x04\x18@p\x01\xd8\x01\x01R\x0bpeerNetwork\x12\x43\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x1d.perron.api.common.v1.ChannelB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x07\x63hannel\x12.\n\x0c\x64\x61ta_subject\x18\x07 \x01(\tB\x0b\x80\x01\x01\xbaH\x05r\x03\x18\x80\x01R\x0b\x64\x61taSubject\x12P\n\nrequest_id\x18\x08 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\x12*\n\x0ctrace_parent\x18\t \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"\x92\x03\n\rAdmitResponse\x12&\n\x0c\x61\x64mission_id\x18\x01 \x01(\tB\x03\x80\x01\x01R\x0b\x61\x64missionId\x12\'\n\x0f\x65\x66\x66\x65\x63tive_model\x18\x02 \x01(\tR\x0e\x65\x66\x66\x65\x63tiveModel\x12\x44\n\x06limits\x18\x03 \x03(\x0b\x32!.perron.api.quotas.v1.LimitStatusB\t\xbaH\x06\x92\x01\x03\x10\xd8\x04R\x06limits\x12>\n\x08\x64\x65\x63ision\x18\x04 \x01(\x0b\x32\".perron.api.governance.v1.DecisionR\x08\x64\x65\x63ision\x12!\n\x0ckeep_content\x18\x05 \x01(\x08R\x0bkeepContent\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\'\n\x0forganization_id\x18\x07 \x01(\tR\x0eorganizationId\x12!\n\x0cworkspace_id\x18\x08 \x01(\tR\x0bworkspaceId\"b\n\x11\x42\x61tchAdmitRequest\x12M\n\x05items\x18\x01 \x03(\x0b\x32%.perron.api.admission.v1.AdmitRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"_\n\x12\x42\x61tchAdmitResponse\x12I\n\x07results\x18\x01 \x03(\x0b\x32$.perron.api.admission.v1.AdmitResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results\"\x8a\x01\n\x0b\x41\x64mitResult\x12\x44\n\x08response\x18\x01 \x01(\x0b\x32&.perron.api.admission.v1.AdmitResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"\xc8\x01\n\x07\x43ontent\x12\"\n\x05input\x18\x01 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80@R\x05input\x12$\n\x06output\x18\x02 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80@R\x06output:s\xbaHp\x1an\n\x0c\x63ontent.size\x12+input and output together are at most 1 MiB\x1a\x31this.input.size() + this.output.size() <= 1048576\"\xd7\x01\n\x0f\x43ompleteRequest\x12\x30\n\x0c\x61\x64mission_id\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x10R\x0b\x61\x64missionId\x12%\n\x06tokens\x18\x02 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x00R\x06tokens\x12?\n\x07\x63ontent\x18\x03 \x01(\x0b\x32 .perron.api.admission.v1.ContentB\x03\x80\x01\x01R\x07\x63ontent\x12*\n\x0ctrace_parent\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"\x9e\x03\n\x10\x43ompleteResponse\x12%\n\x0esettled_tokens\x18\x01 \x01(\x03R\rsettledTokens\x12\x1a\n\x08recorded\x18\x02 \x01(\x08R\x08recorded\x12N\n\x08omission\x18\x03 \x01(\x0e\x32\x32.perron.api.admission.v1.CompleteResponse.OmissionR\x08omission\x12N\n\x0e\x64iscard_reason\x18\x04 \x01(\x0e\x32\'.perron.api.governance.v1.DiscardReasonR\rdiscardReason\x12\x1b\n\trecord_id\x18\x05 \x01(\tR\x08recordId\"\x89\x01\n\x08Omission\x12\x18\n\x14OMISSION_UNSPECIFIED\x10\x00\x12\x17\n\x13OMISSION_NO_CONTENT\x10\x01\x12\x1b\n\x17OMISSION_NOT_TO_BE_KEPT\x10\x02\x12\x15\n\x11OMISSION_TOO_LATE\x10\x03\x12\x16\n\x12OMISSION_DISCARDED\x10\x04\"h\n\x14\x42\x61tchCompleteRequest\x12P\n\x05items\x18\x01 \x03(\x0b\x32(.perron.api.admission.v1.CompleteRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"e\n\x15\x42\x61tchCompleteResponse\x12L\n\x07results\x18\x01 \x03(\x0b\x32\'.perron.api.admission.v1.CompleteResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results\"\x90\x01\n\x0e\x43ompleteResult\x12G\n\x08response\x18\x01 \x01(\x0b\x32).perron.api.admission.v1.CompleteResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"@\n\x0c\x41\x62ortRequest\x12\x30\n\x0c\x61\x64mission_id\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x10R\x0b\x61\x64missionId\"\x0f\n\rAbortResponse2\xb5\x04\n\x10\x41\x64missionService\x12\x65\n\x05\x41\x64mit\x12%.perron.api.admission.v1.AdmitRequest\x1a&.perron.api.admission.v1.AdmitResponse\"\r\xba\xe1\x18\x05\"\x03\n\x01*\xc0\xe1\x18\x01\x12p\n\nBatchAdmit\x12*.perron.api.admission.v1.BatchAdmitRequest\x1a+.perron.api.admission.v1.BatchAdmitResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*\x12j\n\x08\x43omplete\x12(.perron.api.admission.v1.CompleteRequest\x1a).perron.api.admission.v1.CompleteResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*\x12y\n\rBatchComplete\x12-.perron.api.admission.v1.BatchCompleteRequest\x1a..perron.api.admission.v1.BatchCompleteResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*\x12\x61\n\x05\x41\x62ort\x12%.perron.api.admission.v1.AbortRequest\x1a&.perron.api.admission.v1.AbortResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*BH\n\x1b\x64\x65v.perron.api.admission.v1P\x01Z\'perron.dev/api/admission/v1;admissionv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/perron/api/admission/v1/admission_service.proto\x12\x17perron.api.admission.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a(perron/api/agents/v1/configuration.proto\x1a!perron/api/common/v1/access.proto\x1a perron/api/common/v1/roles.proto\x1a\'perron/api/governance/v1/decision.proto\x1a%perron/api/governance/v1/record.proto\x1a perron/api/quotas/v1/limit.proto\"\x99\x04\n\x0c\x41\x64mitRequest\x12,\n\ncredential\x18\x01 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04(\x80\x80\x01R\ncredential\x12?\n\x05model\x18\x02 \x01(\tB)\xbaH&r$\x18\x80\x01\x32\x1f^[A-Za-z0-9][A-Za-z0-9._:/@-]*$R\x05model\x12\x38\n\x10\x65stimated_tokens\x18\x03 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01R\x0f\x65stimatedTokens\x12<\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x03\x08\x90\x1c\x32\x02\x08\x01R\x03ttl\x12/\n\x0cpeer_network\x18\x05 \x01(\tB\x0c\xbaH\tr\x04\x18@p\x01\xd8\x01\x01R\x0bpeerNetwork\x12\x43\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x1d.perron.api.common.v1.ChannelB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x07\x63hannel\x12.\n\x0c\x64\x61ta_subject\x18\x07 \x01(\tB\x0b\x80\x01\x01\xbaH\x05r\x03\x18\x80\x01R\x0b\x64\x61taSubject\x12P\n\nrequest_id\x18\x08 \x01(\tB1\xbaH.r)Z$00000000-0000-0000-0000-000000000000\xb0\x01\x01\xd8\x01\x01R\trequestId\x12*\n\x0ctrace_parent\x18\t \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"\xd0\x03\n\rAdmitResponse\x12&\n\x0c\x61\x64mission_id\x18\x01 \x01(\tB\x03\x80\x01\x01R\x0b\x61\x64missionId\x12\'\n\x0f\x65\x66\x66\x65\x63tive_model\x18\x02 \x01(\tR\x0e\x65\x66\x66\x65\x63tiveModel\x12\x44\n\x06limits\x18\x03 \x03(\x0b\x32!.perron.api.quotas.v1.LimitStatusB\t\xbaH\x06\x92\x01\x03\x10\xd8\x04R\x06limits\x12>\n\x08\x64\x65\x63ision\x18\x04 \x01(\x0b\x32\".perron.api.governance.v1.DecisionR\x08\x64\x65\x63ision\x12!\n\x0ckeep_content\x18\x05 \x01(\x08R\x0bkeepContent\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\'\n\x0forganization_id\x18\x07 \x01(\tR\x0eorganizationId\x12!\n\x0cworkspace_id\x18\x08 \x01(\tR\x0bworkspaceId\x12<\n\x05\x61gent\x18\t \x01(\x0b\x32&.perron.api.admission.v1.AdmittedAgentR\x05\x61gent\"\xf9\x01\n\rAdmittedAgent\x12\x19\n\x08\x61gent_id\x18\x01 \x01(\tR\x07\x61gentId\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\x12-\n\rthird_parties\x18\x03 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10@R\x0cthirdParties\x12\x34\n\x11handoff_agent_ids\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x10R\x0fhandoffAgentIds\x12N\n\rconfiguration\x18\x05 \x01(\x0b\x32(.perron.api.agents.v1.AgentConfigurationR\rconfiguration\"b\n\x11\x42\x61tchAdmitRequest\x12M\n\x05items\x18\x01 \x03(\x0b\x32%.perron.api.admission.v1.AdmitRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"_\n\x12\x42\x61tchAdmitResponse\x12I\n\x07results\x18\x01 \x03(\x0b\x32$.perron.api.admission.v1.AdmitResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results\"\x8a\x01\n\x0b\x41\x64mitResult\x12\x44\n\x08response\x18\x01 \x01(\x0b\x32&.perron.api.admission.v1.AdmitResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"\xc8\x01\n\x07\x43ontent\x12\"\n\x05input\x18\x01 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80@R\x05input\x12$\n\x06output\x18\x02 \x01(\x0c\x42\x0c\x80\x01\x01\xbaH\x06z\x04\x18\x80\x80@R\x06output:s\xbaHp\x1an\n\x0c\x63ontent.size\x12+input and output together are at most 1 MiB\x1a\x31this.input.size() + this.output.size() <= 1048576\"\xd7\x01\n\x0f\x43ompleteRequest\x12\x30\n\x0c\x61\x64mission_id\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x10R\x0b\x61\x64missionId\x12%\n\x06tokens\x18\x02 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x00R\x06tokens\x12?\n\x07\x63ontent\x18\x03 \x01(\x0b\x32 .perron.api.admission.v1.ContentB\x03\x80\x01\x01R\x07\x63ontent\x12*\n\x0ctrace_parent\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0btraceParent\"\x9e\x03\n\x10\x43ompleteResponse\x12%\n\x0esettled_tokens\x18\x01 \x01(\x03R\rsettledTokens\x12\x1a\n\x08recorded\x18\x02 \x01(\x08R\x08recorded\x12N\n\x08omission\x18\x03 \x01(\x0e\x32\x32.perron.api.admission.v1.CompleteResponse.OmissionR\x08omission\x12N\n\x0e\x64iscard_reason\x18\x04 \x01(\x0e\x32\'.perron.api.governance.v1.DiscardReasonR\rdiscardReason\x12\x1b\n\trecord_id\x18\x05 \x01(\tR\x08recordId\"\x89\x01\n\x08Omission\x12\x18\n\x14OMISSION_UNSPECIFIED\x10\x00\x12\x17\n\x13OMISSION_NO_CONTENT\x10\x01\x12\x1b\n\x17OMISSION_NOT_TO_BE_KEPT\x10\x02\x12\x15\n\x11OMISSION_TOO_LATE\x10\x03\x12\x16\n\x12OMISSION_DISCARDED\x10\x04\"h\n\x14\x42\x61tchCompleteRequest\x12P\n\x05items\x18\x01 \x03(\x0b\x32(.perron.api.admission.v1.CompleteRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x80\x01\"\x03\xd8\x01\x03R\x05items\"e\n\x15\x42\x61tchCompleteResponse\x12L\n\x07results\x18\x01 \x03(\x0b\x32\'.perron.api.admission.v1.CompleteResultB\t\xbaH\x06\x92\x01\x03\x10\x80\x01R\x07results\"\x90\x01\n\x0e\x43ompleteResult\x12G\n\x08response\x18\x01 \x01(\x0b\x32).perron.api.admission.v1.CompleteResponseH\x00R\x08response\x12*\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00R\x05\x65rrorB\t\n\x07outcome\"@\n\x0c\x41\x62ortRequest\x12\x30\n\x0c\x61\x64mission_id\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01\x18\x80\x10R\x0b\x61\x64missionId\"\x0f\n\rAbortResponse2\xb5\x04\n\x10\x41\x64missionService\x12\x65\n\x05\x41\x64mit\x12%.perron.api.admission.v1.AdmitRequest\x1a&.perron.api.admission.v1.AdmitResponse\"\r\xba\xe1\x18\x05\"\x03\n\x01*\xc0\xe1\x18\x01\x12p\n\nBatchAdmit\x12*.perron.api.admission.v1.BatchAdmitRequest\x1a+.perron.api.admission.v1.BatchAdmitResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*\x12j\n\x08\x43omplete\x12(.perron.api.admission.v1.CompleteRequest\x1a).perron.api.admission.v1.CompleteResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*\x12y\n\rBatchComplete\x12-.perron.api.admission.v1.BatchCompleteRequest\x1a..perron.api.admission.v1.BatchCompleteResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*\x12\x61\n\x05\x41\x62ort\x12%.perron.api.admission.v1.AbortRequest\x1a&.perron.api.admission.v1.AbortResponse\"\t\xba\xe1\x18\x05\"\x03\n\x01*BH\n\x1b\x64\x65v.perron.api.admission.v1P\x01Z\'perron.dev/api/admission/v1;admissionv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -63,6 +64,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMITRESPONSE'].fields_by_name['admission_id']._serialized_options = b'\200\001\001'
   _globals['_ADMITRESPONSE'].fields_by_name['limits']._loaded_options = None
   _globals['_ADMITRESPONSE'].fields_by_name['limits']._serialized_options = b'\272H\006\222\001\003\020\330\004'
+  _globals['_ADMITTEDAGENT'].fields_by_name['third_parties']._loaded_options = None
+  _globals['_ADMITTEDAGENT'].fields_by_name['third_parties']._serialized_options = b'\272H\005\222\001\002\020@'
+  _globals['_ADMITTEDAGENT'].fields_by_name['handoff_agent_ids']._loaded_options = None
+  _globals['_ADMITTEDAGENT'].fields_by_name['handoff_agent_ids']._serialized_options = b'\272H\005\222\001\002\020\020'
   _globals['_BATCHADMITREQUEST'].fields_by_name['items']._loaded_options = None
   _globals['_BATCHADMITREQUEST'].fields_by_name['items']._serialized_options = b'\272H\r\222\001\n\010\001\020\200\001\"\003\330\001\003'
   _globals['_BATCHADMITRESPONSE'].fields_by_name['results']._loaded_options = None
@@ -97,34 +102,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMISSIONSERVICE'].methods_by_name['BatchComplete']._serialized_options = b'\272\341\030\005\"\003\n\001*'
   _globals['_ADMISSIONSERVICE'].methods_by_name['Abort']._loaded_options = None
   _globals['_ADMISSIONSERVICE'].methods_by_name['Abort']._serialized_options = b'\272\341\030\005\"\003\n\001*'
-  _globals['_ADMITREQUEST']._serialized_start=379
-  _globals['_ADMITREQUEST']._serialized_end=916
-  _globals['_ADMITRESPONSE']._serialized_start=919
-  _globals['_ADMITRESPONSE']._serialized_end=1321
-  _globals['_BATCHADMITREQUEST']._serialized_start=1323
-  _globals['_BATCHADMITREQUEST']._serialized_end=1421
-  _globals['_BATCHADMITRESPONSE']._serialized_start=1423
-  _globals['_BATCHADMITRESPONSE']._serialized_end=1518
-  _globals['_ADMITRESULT']._serialized_start=1521
-  _globals['_ADMITRESULT']._serialized_end=1659
-  _globals['_CONTENT']._serialized_start=1662
-  _globals['_CONTENT']._serialized_end=1862
-  _globals['_COMPLETEREQUEST']._serialized_start=1865
-  _globals['_COMPLETEREQUEST']._serialized_end=2080
-  _globals['_COMPLETERESPONSE']._serialized_start=2083
-  _globals['_COMPLETERESPONSE']._serialized_end=2497
-  _globals['_COMPLETERESPONSE_OMISSION']._serialized_start=2360
-  _globals['_COMPLETERESPONSE_OMISSION']._serialized_end=2497
-  _globals['_BATCHCOMPLETEREQUEST']._serialized_start=2499
-  _globals['_BATCHCOMPLETEREQUEST']._serialized_end=2603
-  _globals['_BATCHCOMPLETERESPONSE']._serialized_start=2605
-  _globals['_BATCHCOMPLETERESPONSE']._serialized_end=2706
-  _globals['_COMPLETERESULT']._serialized_start=2709
-  _globals['_COMPLETERESULT']._serialized_end=2853
-  _globals['_ABORTREQUEST']._serialized_start=2855
-  _globals['_ABORTREQUEST']._serialized_end=2919
-  _globals['_ABORTRESPONSE']._serialized_start=2921
-  _globals['_ABORTRESPONSE']._serialized_end=2936
-  _globals['_ADMISSIONSERVICE']._serialized_start=2939
-  _globals['_ADMISSIONSERVICE']._serialized_end=3504
+  _globals['_ADMITREQUEST']._serialized_start=421
+  _globals['_ADMITREQUEST']._serialized_end=958
+  _globals['_ADMITRESPONSE']._serialized_start=961
+  _globals['_ADMITRESPONSE']._serialized_end=1425
+  _globals['_ADMITTEDAGENT']._serialized_start=1428
+  _globals['_ADMITTEDAGENT']._serialized_end=1677
+  _globals['_BATCHADMITREQUEST']._serialized_start=1679
+  _globals['_BATCHADMITREQUEST']._serialized_end=1777
+  _globals['_BATCHADMITRESPONSE']._serialized_start=1779
+  _globals['_BATCHADMITRESPONSE']._serialized_end=1874
+  _globals['_ADMITRESULT']._serialized_start=1877
+  _globals['_ADMITRESULT']._serialized_end=2015
+  _globals['_CONTENT']._serialized_start=2018
+  _globals['_CONTENT']._serialized_end=2218
+  _globals['_COMPLETEREQUEST']._serialized_start=2221
+  _globals['_COMPLETEREQUEST']._serialized_end=2436
+  _globals['_COMPLETERESPONSE']._serialized_start=2439
+  _globals['_COMPLETERESPONSE']._serialized_end=2853
+  _globals['_COMPLETERESPONSE_OMISSION']._serialized_start=2716
+  _globals['_COMPLETERESPONSE_OMISSION']._serialized_end=2853
+  _globals['_BATCHCOMPLETEREQUEST']._serialized_start=2855
+  _globals['_BATCHCOMPLETEREQUEST']._serialized_end=2959
+  _globals['_BATCHCOMPLETERESPONSE']._serialized_start=2961
+  _globals['_BATCHCOMPLETERESPONSE']._serialized_end=3062
+  _globals['_COMPLETERESULT']._serialized_start=3065
+  _globals['_COMPLETERESULT']._serialized_end=3209
+  _globals['_ABORTREQUEST']._serialized_start=3211
+  _globals['_ABORTREQUEST']._serialized_end=3275
+  _globals['_ABORTRESPONSE']._serialized_start=3277
+  _globals['_ABORTRESPONSE']._serialized_end=3292
+  _globals['_ADMISSIONSERVICE']._serialized_start=3295
+  _globals['_ADMISSIONSERVICE']._serialized_end=3860
 # @@protoc_insertion_point(module_scope)

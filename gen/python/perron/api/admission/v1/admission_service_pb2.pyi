@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
+from perron.api.agents.v1 import configuration_pb2 as _configuration_pb2
 from perron.api.common.v1 import roles_pb2 as _roles_pb2
 from perron.api.governance.v1 import decision_pb2 as _decision_pb2
 from perron.api.governance.v1 import record_pb2 as _record_pb2
@@ -46,7 +47,10 @@ class AdmitRequest(_message.Message):
     form of a key is UNAUTHENTICATED, not INVALID_ARGUMENT, so that gateways may pass on what they were sent.
     """
     model: _builtins.str
-    """The model that was asked for: a base model of the operator's `models.yaml`. 1 to 128 characters."""
+    """What was asked for, 1 to 128 characters: an agent, by its id "agt_…" or as "agent:" and an alias of the workspace; a
+    fine-tuned model of the workspace, "ft:…" or its id "mdl_…"; or else a base model of the operator's `models.yaml`. A key
+    that is bound to models must be bound to this name and to that of the effective model.
+    """
     estimated_tokens: _builtins.int
     """Tokens to reserve, input and the longest output together. 1 to 1,000,000,000."""
     peer_network: _builtins.str
@@ -104,10 +108,11 @@ class AdmitResponse(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
     WORKSPACE_ID_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     admission_id: _builtins.str
     """Names this admission in Complete and Abort; opaque, to be used by the same gateway key."""
     effective_model: _builtins.str
-    """The model to run."""
+    """The model to run: the one asked for, or the agent's. A fine-tuned one by its name, "ft:…"."""
     keep_content: _builtins.bool
     """Complete should carry the content. For the gateway alone: it may be true for reasons a customer must not learn."""
     organization_id: _builtins.str
@@ -126,6 +131,10 @@ class AdmitResponse(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """From this instant on content is discarded; what was used is still settled for 24 hours."""
 
+    @_builtins.property
+    def agent(self) -> Global___AdmittedAgent:
+        """The agent to run; absent where a model was asked for."""
+
     def __init__(
         self,
         *,
@@ -137,14 +146,61 @@ class AdmitResponse(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         organization_id: _builtins.str = ...,
         workspace_id: _builtins.str = ...,
+        agent: Global___AdmittedAgent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "decision", b"decision", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admission_id", b"admission_id", "decision", b"decision", "effective_model", b"effective_model", "expire_time", b"expire_time", "keep_content", b"keep_content", "limits", b"limits", "organization_id", b"organization_id", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admission_id", b"admission_id", "agent", b"agent", "decision", b"decision", "effective_model", b"effective_model", "expire_time", b"expire_time", "keep_content", b"keep_content", "limits", b"limits", "organization_id", b"organization_id", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AdmitResponse: _TypeAlias = AdmitResponse  # noqa: Y015
+
+@_typing.final
+class AdmittedAgent(_message.Message):
+    """The agent behind an admission, as it is run for this caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    THIRD_PARTIES_FIELD_NUMBER: _builtins.int
+    HANDOFF_AGENT_IDS_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """The agent, "agt_…"."""
+    version: _builtins.int
+    """The version that is run, from 1. Records name it; they never hold its instructions."""
+    @_builtins.property
+    def third_parties(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Third parties that its tools reach: "web_search", "connector:<name>"."""
+
+    @_builtins.property
+    def handoff_agent_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The agents that it may hand over to and that this caller may use in this channel, by id; to be asked for with Admit."""
+
+    @_builtins.property
+    def configuration(self) -> _configuration_pb2.AgentConfiguration:
+        """What the model is to be told: for the gateway alone, to be kept no longer than the inference. Its handoffs are those
+        above. Absent in a batch where an earlier admitted item carries the same version.
+        """
+
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        third_parties: _abc.Iterable[_builtins.str] | None = ...,
+        handoff_agent_ids: _abc.Iterable[_builtins.str] | None = ...,
+        configuration: _configuration_pb2.AgentConfiguration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "configuration", b"configuration", "handoff_agent_ids", b"handoff_agent_ids", "third_parties", b"third_parties", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdmittedAgent: _TypeAlias = AdmittedAgent  # noqa: Y015
 
 @_typing.final
 class BatchAdmitRequest(_message.Message):

@@ -40,17 +40,33 @@ class AdmissionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdmissionServiceAsyncStub: ...
     Admit: _grpc.UnaryUnaryMultiCallable[_admission_service_pb2.AdmitRequest, _admission_service_pb2.AdmitResponse]
-    """Admits one inference: says who calls, reserves what it may use, decides what may happen to its content. A refused
-    call consumes nothing and leaves no decision.
+    """Admits one inference: says who calls, what stands behind the name of an agent or a fine-tuned model, reserves what the
+    call may use, decides what may happen to its content. A refused call consumes nothing and leaves no decision.
+
+    With a `request_id`, a repetition is the same admission: it reserves nothing more and has the same decision. An agent is
+    resolved anew at each call: if it has changed in between, the repetition answers the new version, under an admission id
+    that names it; if that version runs another model, the repetition is INVALID_ARGUMENT with REQUEST_ID_REUSED, nothing
+    more is reserved, and the ttl closes what was.
 
     Errors about the customer's key: UNAUTHENTICATED with CREDENTIAL_INVALID, metadata `state` as identity's KeyState;
     PERMISSION_DENIED with TERMS_NOT_ACCEPTED, NETWORK_NOT_ALLOWED, SCOPE_MISSING or MODEL_NOT_ALLOWED.
-    Errors about the model: NOT_FOUND with MODEL_UNKNOWN. Errors about limits: RESOURCE_EXHAUSTED, as QuotaService's
-    Reserve answers them. UNAVAILABLE with PEER_UNAVAILABLE when identity, quotas or governance does not answer: nothing
-    is known about the key then, and the call may be repeated.
+    Errors about a base model, the agent's own included: NOT_FOUND with MODEL_UNKNOWN.
+    Errors about an agent: NOT_FOUND with RESOURCE_NOT_FOUND when there is none that the caller may use;
+    FAILED_PRECONDITION with AGENT_DISABLED, AGENT_NOT_PUBLISHED (metadata `channel` and `because`), MODEL_DELETED,
+    MODEL_ARCHIVED or THIRD_PARTY_NOT_ACKNOWLEDGED (metadata `third_party`); all as AgentService's Resolve answers them.
+    Errors about a fine-tuned model: NOT_FOUND with RESOURCE_NOT_FOUND when the caller's workspace has none of this name;
+    FAILED_PRECONDITION with MODEL_DELETED; both as ModelService's Resolve answers them.
+    Errors about limits: RESOURCE_EXHAUSTED, as QuotaService's Reserve answers them. UNAVAILABLE with PEER_UNAVAILABLE,
+    metadata `peer`, when a service that is asked does not answer: identity, quotas and governance for every call, agents
+    for an agent, finetuning for a fine-tuned model. The call may be repeated then.
     """
     BatchAdmit: _grpc.UnaryUnaryMultiCallable[_admission_service_pb2.BatchAdmitRequest, _admission_service_pb2.BatchAdmitResponse]
-    """Admits up to 128 inferences of any tenants, each by itself; errors as of Admit, per item."""
+    """Admits up to 128 inferences of any tenants, each by itself; errors as of Admit, per item.
+
+    The configuration of each version of an agent is carried once, by the first admitted item that names it. An item whose
+    version's configuration no longer fits in 3 MiB of answer is refused before anything is reserved for it:
+    RESOURCE_EXHAUSTED with ANSWER_TOO_LARGE; ask for it again in another batch.
+    """
     Complete: _grpc.UnaryUnaryMultiCallable[_admission_service_pb2.CompleteRequest, _admission_service_pb2.CompleteResponse]
     """Completes an admission: settles what was used, then has the content recorded where that is allowed now. It is
     authorized by the admission id and the key of the gateway that was admitted, so it settles also after the
@@ -82,17 +98,33 @@ class AdmissionServiceAsyncStub(AdmissionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Admit: _aio.UnaryUnaryMultiCallable[_admission_service_pb2.AdmitRequest, _admission_service_pb2.AdmitResponse]  # type: ignore[assignment]
-    """Admits one inference: says who calls, reserves what it may use, decides what may happen to its content. A refused
-    call consumes nothing and leaves no decision.
+    """Admits one inference: says who calls, what stands behind the name of an agent or a fine-tuned model, reserves what the
+    call may use, decides what may happen to its content. A refused call consumes nothing and leaves no decision.
+
+    With a `request_id`, a repetition is the same admission: it reserves nothing more and has the same decision. An agent is
+    resolved anew at each call: if it has changed in between, the repetition answers the new version, under an admission id
+    that names it; if that version runs another model, the repetition is INVALID_ARGUMENT with REQUEST_ID_REUSED, nothing
+    more is reserved, and the ttl closes what was.
 
     Errors about the customer's key: UNAUTHENTICATED with CREDENTIAL_INVALID, metadata `state` as identity's KeyState;
     PERMISSION_DENIED with TERMS_NOT_ACCEPTED, NETWORK_NOT_ALLOWED, SCOPE_MISSING or MODEL_NOT_ALLOWED.
-    Errors about the model: NOT_FOUND with MODEL_UNKNOWN. Errors about limits: RESOURCE_EXHAUSTED, as QuotaService's
-    Reserve answers them. UNAVAILABLE with PEER_UNAVAILABLE when identity, quotas or governance does not answer: nothing
-    is known about the key then, and the call may be repeated.
+    Errors about a base model, the agent's own included: NOT_FOUND with MODEL_UNKNOWN.
+    Errors about an agent: NOT_FOUND with RESOURCE_NOT_FOUND when there is none that the caller may use;
+    FAILED_PRECONDITION with AGENT_DISABLED, AGENT_NOT_PUBLISHED (metadata `channel` and `because`), MODEL_DELETED,
+    MODEL_ARCHIVED or THIRD_PARTY_NOT_ACKNOWLEDGED (metadata `third_party`); all as AgentService's Resolve answers them.
+    Errors about a fine-tuned model: NOT_FOUND with RESOURCE_NOT_FOUND when the caller's workspace has none of this name;
+    FAILED_PRECONDITION with MODEL_DELETED; both as ModelService's Resolve answers them.
+    Errors about limits: RESOURCE_EXHAUSTED, as QuotaService's Reserve answers them. UNAVAILABLE with PEER_UNAVAILABLE,
+    metadata `peer`, when a service that is asked does not answer: identity, quotas and governance for every call, agents
+    for an agent, finetuning for a fine-tuned model. The call may be repeated then.
     """
     BatchAdmit: _aio.UnaryUnaryMultiCallable[_admission_service_pb2.BatchAdmitRequest, _admission_service_pb2.BatchAdmitResponse]  # type: ignore[assignment]
-    """Admits up to 128 inferences of any tenants, each by itself; errors as of Admit, per item."""
+    """Admits up to 128 inferences of any tenants, each by itself; errors as of Admit, per item.
+
+    The configuration of each version of an agent is carried once, by the first admitted item that names it. An item whose
+    version's configuration no longer fits in 3 MiB of answer is refused before anything is reserved for it:
+    RESOURCE_EXHAUSTED with ANSWER_TOO_LARGE; ask for it again in another batch.
+    """
     Complete: _aio.UnaryUnaryMultiCallable[_admission_service_pb2.CompleteRequest, _admission_service_pb2.CompleteResponse]  # type: ignore[assignment]
     """Completes an admission: settles what was used, then has the content recorded where that is allowed now. It is
     authorized by the admission id and the key of the gateway that was admitted, so it settles also after the
@@ -127,14 +159,25 @@ class AdmissionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admission_service_pb2.AdmitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admission_service_pb2.AdmitResponse, _abc.Awaitable[_admission_service_pb2.AdmitResponse]]:
-        """Admits one inference: says who calls, reserves what it may use, decides what may happen to its content. A refused
-        call consumes nothing and leaves no decision.
+        """Admits one inference: says who calls, what stands behind the name of an agent or a fine-tuned model, reserves what the
+        call may use, decides what may happen to its content. A refused call consumes nothing and leaves no decision.
+
+        With a `request_id`, a repetition is the same admission: it reserves nothing more and has the same decision. An agent is
+        resolved anew at each call: if it has changed in between, the repetition answers the new version, under an admission id
+        that names it; if that version runs another model, the repetition is INVALID_ARGUMENT with REQUEST_ID_REUSED, nothing
+        more is reserved, and the ttl closes what was.
 
         Errors about the customer's key: UNAUTHENTICATED with CREDENTIAL_INVALID, metadata `state` as identity's KeyState;
         PERMISSION_DENIED with TERMS_NOT_ACCEPTED, NETWORK_NOT_ALLOWED, SCOPE_MISSING or MODEL_NOT_ALLOWED.
-        Errors about the model: NOT_FOUND with MODEL_UNKNOWN. Errors about limits: RESOURCE_EXHAUSTED, as QuotaService's
-        Reserve answers them. UNAVAILABLE with PEER_UNAVAILABLE when identity, quotas or governance does not answer: nothing
-        is known about the key then, and the call may be repeated.
+        Errors about a base model, the agent's own included: NOT_FOUND with MODEL_UNKNOWN.
+        Errors about an agent: NOT_FOUND with RESOURCE_NOT_FOUND when there is none that the caller may use;
+        FAILED_PRECONDITION with AGENT_DISABLED, AGENT_NOT_PUBLISHED (metadata `channel` and `because`), MODEL_DELETED,
+        MODEL_ARCHIVED or THIRD_PARTY_NOT_ACKNOWLEDGED (metadata `third_party`); all as AgentService's Resolve answers them.
+        Errors about a fine-tuned model: NOT_FOUND with RESOURCE_NOT_FOUND when the caller's workspace has none of this name;
+        FAILED_PRECONDITION with MODEL_DELETED; both as ModelService's Resolve answers them.
+        Errors about limits: RESOURCE_EXHAUSTED, as QuotaService's Reserve answers them. UNAVAILABLE with PEER_UNAVAILABLE,
+        metadata `peer`, when a service that is asked does not answer: identity, quotas and governance for every call, agents
+        for an agent, finetuning for a fine-tuned model. The call may be repeated then.
         """
 
     @_abc_1.abstractmethod
@@ -143,7 +186,12 @@ class AdmissionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admission_service_pb2.BatchAdmitRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admission_service_pb2.BatchAdmitResponse, _abc.Awaitable[_admission_service_pb2.BatchAdmitResponse]]:
-        """Admits up to 128 inferences of any tenants, each by itself; errors as of Admit, per item."""
+        """Admits up to 128 inferences of any tenants, each by itself; errors as of Admit, per item.
+
+        The configuration of each version of an agent is carried once, by the first admitted item that names it. An item whose
+        version's configuration no longer fits in 3 MiB of answer is refused before anything is reserved for it:
+        RESOURCE_EXHAUSTED with ANSWER_TOO_LARGE; ask for it again in another batch.
+        """
 
     @_abc_1.abstractmethod
     def Complete(

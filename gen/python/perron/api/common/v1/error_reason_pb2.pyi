@@ -133,8 +133,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_UNKNOWN: _ErrorReason.ValueType  # 400
     """admission.
 
-    NOT_FOUND: the operator's models.yaml has no such model, or the name is an agent or a fine-tuned model, which cannot be
-    called yet. Example: a typo in a model's name.
+    NOT_FOUND: the operator's models.yaml has no such base model, be it asked for by name or an agent's. Example: a typo in a
+    model's name.
     """
     ERROR_REASON_MODEL_NOT_ALLOWED: _ErrorReason.ValueType  # 401
     """PERMISSION_DENIED: the key is bound to other models. Example: a key for "small-1" asks for "large-1"."""
@@ -144,16 +144,55 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the key is bound to networks, and the caller came from another one or from nowhere known. Example: a
     key for 10.0.0.0/8 used from 192.0.2.1.
     """
-    ERROR_REASON_MODEL_DELETED: _ErrorReason.ValueType  # 502
-    """agents and finetuning.
+    ERROR_REASON_AGENT_DISABLED: _ErrorReason.ValueType  # 500
+    """agents; some of finetuning too.
 
-    FAILED_PRECONDITION: the fine-tuned model was deleted by its owner; no other model takes its place. Example: an agent over
+    FAILED_PRECONDITION: an operator has disabled the agent. Example: an agent that impersonates a bank.
+    """
+    ERROR_REASON_AGENT_NOT_PUBLISHED: _ErrorReason.ValueType  # 501
+    """FAILED_PRECONDITION: the agent may not be used in this channel; metadata `because` says whether the plan or the agent
+    lacks it. Example: CHAT on a plan without it.
+    """
+    ERROR_REASON_MODEL_DELETED: _ErrorReason.ValueType  # 502
+    """FAILED_PRECONDITION: the fine-tuned model was deleted by its owner; no other model takes its place. Example: an agent over
     a model that was deleted yesterday.
     """
+    ERROR_REASON_NAME_TAKEN: _ErrorReason.ValueType  # 503
+    """ALREADY_EXISTS: an agent or alias of the workspace bears this name or one that looks like it. Example: "Supp0rt" beside
+    "Support".
+    """
+    ERROR_REASON_NAME_RESERVED: _ErrorReason.ValueType  # 504
+    """INVALID_ARGUMENT: the name is, or looks like, one that the operator reserved. Example: the vendor's own mark."""
+    ERROR_REASON_NAME_NOT_ATTESTED: _ErrorReason.ValueType  # 505
+    """FAILED_PRECONDITION: the caller has not vouched for the name. Example: name_attested = false."""
     ERROR_REASON_ENTITLEMENT_MISSING: _ErrorReason.ValueType  # 506
     """FAILED_PRECONDITION: the plan does not give this; metadata `entitlement` names it. Example: publishing to CHAT on a free
     plan.
     """
+    ERROR_REASON_HANDOFF_CYCLE: _ErrorReason.ValueType  # 507
+    """FAILED_PRECONDITION: agents would hand over in a circle; metadata `agents` names the agent and the target that leads back
+    to it. Example: two agents that name each other.
+    """
+    ERROR_REASON_HANDOFF_TOO_DEEP: _ErrorReason.ValueType  # 508
+    """FAILED_PRECONDITION: a chain of handoffs would be longer than 5. Example: the sixth agent of a chain."""
+    ERROR_REASON_TOOL_SCHEMA_INVALID: _ErrorReason.ValueType  # 509
+    """INVALID_ARGUMENT: the text is no JSON Schema that may be used; metadata `rule` and `pointer` say where. Example: a "$ref" to
+    another host.
+    """
+    ERROR_REASON_THIRD_PARTY_NOT_ACKNOWLEDGED: _ErrorReason.ValueType  # 510
+    """FAILED_PRECONDITION: under zero retention, a tool of the agent reaches a third party that the workspace has not
+    acknowledged; metadata `third_party` names it. Example: an agent with web search.
+    """
+    ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 511
+    """RESOURCE_EXHAUSTED: the answer to a batch has no room for this item's configuration; ask for it in another batch. Example:
+    60 agents of 64 KiB each.
+    """
+    ERROR_REASON_HANDOFF_UNKNOWN: _ErrorReason.ValueType  # 512
+    """FAILED_PRECONDITION: a handoff names an agent that does not exist or that its author may not see. Example: a deleted agent."""
+    ERROR_REASON_MODEL_ARCHIVED: _ErrorReason.ValueType  # 513
+    """FAILED_PRECONDITION: the fine-tuned model is archived. Example: an agent over a model that was put away."""
+    ERROR_REASON_MEMBER_UNKNOWN: _ErrorReason.ValueType  # 514
+    """FAILED_PRECONDITION: the member named is not in the workspace. Example: sharing with a colleague who has left."""
     ERROR_REASON_BASE_MODEL_NOT_TRAINABLE: _ErrorReason.ValueType  # 600
     """finetuning.
 
@@ -185,13 +224,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UPLOAD_TAKEN_OVER: _ErrorReason.ValueType  # 610
     """ABORTED: another stream continues this upload. Example: a client that started twice."""
-    ERROR_REASON_MODEL_ARCHIVED: _ErrorReason.ValueType  # 611
-    """FAILED_PRECONDITION: the model is archived; unarchive it first. Example: an inference through an archived model."""
-    ERROR_REASON_DISTRIBUTOR_UNKNOWN: _ErrorReason.ValueType  # 612
+    ERROR_REASON_DISTRIBUTOR_UNKNOWN: _ErrorReason.ValueType  # 611
     """PERMISSION_DENIED: the operator's list has no such distributor. Example: a transfer to a name that is not on it."""
-    ERROR_REASON_TRANSFER_ENDED: _ErrorReason.ValueType  # 613
+    ERROR_REASON_TRANSFER_ENDED: _ErrorReason.ValueType  # 612
     """PERMISSION_DENIED: the transfer was revoked, is over, or its model was deleted. Example: revoked in the middle of a download."""
-    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 614
+    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 613
     """UNAVAILABLE: the storage of files and models cannot be reached or is full. Example: the bucket is gone."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -310,8 +347,8 @@ ERROR_REASON_ZERO_RETENTION_REVIEWED: ErrorReason.ValueType  # 305
 ERROR_REASON_MODEL_UNKNOWN: ErrorReason.ValueType  # 400
 """admission.
 
-NOT_FOUND: the operator's models.yaml has no such model, or the name is an agent or a fine-tuned model, which cannot be
-called yet. Example: a typo in a model's name.
+NOT_FOUND: the operator's models.yaml has no such base model, be it asked for by name or an agent's. Example: a typo in a
+model's name.
 """
 ERROR_REASON_MODEL_NOT_ALLOWED: ErrorReason.ValueType  # 401
 """PERMISSION_DENIED: the key is bound to other models. Example: a key for "small-1" asks for "large-1"."""
@@ -321,16 +358,55 @@ ERROR_REASON_NETWORK_NOT_ALLOWED: ErrorReason.ValueType  # 403
 """PERMISSION_DENIED: the key is bound to networks, and the caller came from another one or from nowhere known. Example: a
 key for 10.0.0.0/8 used from 192.0.2.1.
 """
-ERROR_REASON_MODEL_DELETED: ErrorReason.ValueType  # 502
-"""agents and finetuning.
+ERROR_REASON_AGENT_DISABLED: ErrorReason.ValueType  # 500
+"""agents; some of finetuning too.
 
-FAILED_PRECONDITION: the fine-tuned model was deleted by its owner; no other model takes its place. Example: an agent over
+FAILED_PRECONDITION: an operator has disabled the agent. Example: an agent that impersonates a bank.
+"""
+ERROR_REASON_AGENT_NOT_PUBLISHED: ErrorReason.ValueType  # 501
+"""FAILED_PRECONDITION: the agent may not be used in this channel; metadata `because` says whether the plan or the agent
+lacks it. Example: CHAT on a plan without it.
+"""
+ERROR_REASON_MODEL_DELETED: ErrorReason.ValueType  # 502
+"""FAILED_PRECONDITION: the fine-tuned model was deleted by its owner; no other model takes its place. Example: an agent over
 a model that was deleted yesterday.
 """
+ERROR_REASON_NAME_TAKEN: ErrorReason.ValueType  # 503
+"""ALREADY_EXISTS: an agent or alias of the workspace bears this name or one that looks like it. Example: "Supp0rt" beside
+"Support".
+"""
+ERROR_REASON_NAME_RESERVED: ErrorReason.ValueType  # 504
+"""INVALID_ARGUMENT: the name is, or looks like, one that the operator reserved. Example: the vendor's own mark."""
+ERROR_REASON_NAME_NOT_ATTESTED: ErrorReason.ValueType  # 505
+"""FAILED_PRECONDITION: the caller has not vouched for the name. Example: name_attested = false."""
 ERROR_REASON_ENTITLEMENT_MISSING: ErrorReason.ValueType  # 506
 """FAILED_PRECONDITION: the plan does not give this; metadata `entitlement` names it. Example: publishing to CHAT on a free
 plan.
 """
+ERROR_REASON_HANDOFF_CYCLE: ErrorReason.ValueType  # 507
+"""FAILED_PRECONDITION: agents would hand over in a circle; metadata `agents` names the agent and the target that leads back
+to it. Example: two agents that name each other.
+"""
+ERROR_REASON_HANDOFF_TOO_DEEP: ErrorReason.ValueType  # 508
+"""FAILED_PRECONDITION: a chain of handoffs would be longer than 5. Example: the sixth agent of a chain."""
+ERROR_REASON_TOOL_SCHEMA_INVALID: ErrorReason.ValueType  # 509
+"""INVALID_ARGUMENT: the text is no JSON Schema that may be used; metadata `rule` and `pointer` say where. Example: a "$ref" to
+another host.
+"""
+ERROR_REASON_THIRD_PARTY_NOT_ACKNOWLEDGED: ErrorReason.ValueType  # 510
+"""FAILED_PRECONDITION: under zero retention, a tool of the agent reaches a third party that the workspace has not
+acknowledged; metadata `third_party` names it. Example: an agent with web search.
+"""
+ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 511
+"""RESOURCE_EXHAUSTED: the answer to a batch has no room for this item's configuration; ask for it in another batch. Example:
+60 agents of 64 KiB each.
+"""
+ERROR_REASON_HANDOFF_UNKNOWN: ErrorReason.ValueType  # 512
+"""FAILED_PRECONDITION: a handoff names an agent that does not exist or that its author may not see. Example: a deleted agent."""
+ERROR_REASON_MODEL_ARCHIVED: ErrorReason.ValueType  # 513
+"""FAILED_PRECONDITION: the fine-tuned model is archived. Example: an agent over a model that was put away."""
+ERROR_REASON_MEMBER_UNKNOWN: ErrorReason.ValueType  # 514
+"""FAILED_PRECONDITION: the member named is not in the workspace. Example: sharing with a colleague who has left."""
 ERROR_REASON_BASE_MODEL_NOT_TRAINABLE: ErrorReason.ValueType  # 600
 """finetuning.
 
@@ -362,12 +438,10 @@ offset 0 of an upload that came half-way.
 """
 ERROR_REASON_UPLOAD_TAKEN_OVER: ErrorReason.ValueType  # 610
 """ABORTED: another stream continues this upload. Example: a client that started twice."""
-ERROR_REASON_MODEL_ARCHIVED: ErrorReason.ValueType  # 611
-"""FAILED_PRECONDITION: the model is archived; unarchive it first. Example: an inference through an archived model."""
-ERROR_REASON_DISTRIBUTOR_UNKNOWN: ErrorReason.ValueType  # 612
+ERROR_REASON_DISTRIBUTOR_UNKNOWN: ErrorReason.ValueType  # 611
 """PERMISSION_DENIED: the operator's list has no such distributor. Example: a transfer to a name that is not on it."""
-ERROR_REASON_TRANSFER_ENDED: ErrorReason.ValueType  # 613
+ERROR_REASON_TRANSFER_ENDED: ErrorReason.ValueType  # 612
 """PERMISSION_DENIED: the transfer was revoked, is over, or its model was deleted. Example: revoked in the middle of a download."""
-ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 614
+ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 613
 """UNAVAILABLE: the storage of files and models cannot be reached or is full. Example: the bucket is gone."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n perron/api/common/v1/roles.proto\x12\x14perron.api.common.v1*\x8f\x01\n\x10OrganizationRole\x12!\n\x1dORGANIZATION_ROLE_UNSPECIFIED\x10\x00\x12\x1b\n\x17ORGANIZATION_ROLE_ADMIN\x10\x01\x12\x1d\n\x19ORGANIZATION_ROLE_AUDITOR\x10\x02\x12\x1c\n\x18ORGANIZATION_ROLE_MEMBER\x10\x03*d\n\rWorkspaceRole\x12\x1e\n\x1aWORKSPACE_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14WORKSPACE_ROLE_ADMIN\x10\x01\x12\x19\n\x15WORKSPACE_ROLE_MEMBER\x10\x02*\xd4\x01\n\x0cOperatorRole\x12\x1d\n\x19OPERATOR_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13OPERATOR_ROLE_ADMIN\x10\x01\x12\x19\n\x15OPERATOR_ROLE_BILLING\x10\x02\x12\x1a\n\x16OPERATOR_ROLE_REVIEWER\x10\x03\x12 \n\x1cOPERATOR_ROLE_ABUSE_REVIEWER\x10\x04\x12\x17\n\x13OPERATOR_ROLE_LEGAL\x10\x05\x12\x1a\n\x16OPERATOR_ROLE_TRAINING\x10\x06*\xac\x02\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSCOPE_INFERENCE\x10\x01\x12\x1b\n\x17SCOPE_ORGANIZATION_READ\x10\x02\x12\x1c\n\x18SCOPE_ORGANIZATION_WRITE\x10\x03\x12\x13\n\x0fSCOPE_KEYS_READ\x10\x04\x12\x14\n\x10SCOPE_KEYS_WRITE\x10\x05\x12\x15\n\x11SCOPE_LIMITS_READ\x10\x06\x12\x16\n\x12SCOPE_LIMITS_WRITE\x10\x07\x12\x13\n\x0fSCOPE_DATA_READ\x10\x08\x12\x14\n\x10SCOPE_DATA_WRITE\x10\t\x12\x1a\n\x16SCOPE_FINE_TUNING_READ\x10\x0c\x12\x1b\n\x17SCOPE_FINE_TUNING_WRITE\x10\r*E\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HANNEL_API\x10\x01\x12\x10\n\x0c\x43HANNEL_CHAT\x10\x02*U\n\nTermsClass\x12\x1b\n\x17TERMS_CLASS_UNSPECIFIED\x10\x00\x12\x14\n\x10TERMS_CLASS_FREE\x10\x01\x12\x14\n\x10TERMS_CLASS_PAID\x10\x02\x42?\n\x18\x64\x65v.perron.api.common.v1P\x01Z!perron.dev/api/common/v1;commonv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n perron/api/common/v1/roles.proto\x12\x14perron.api.common.v1*\x8f\x01\n\x10OrganizationRole\x12!\n\x1dORGANIZATION_ROLE_UNSPECIFIED\x10\x00\x12\x1b\n\x17ORGANIZATION_ROLE_ADMIN\x10\x01\x12\x1d\n\x19ORGANIZATION_ROLE_AUDITOR\x10\x02\x12\x1c\n\x18ORGANIZATION_ROLE_MEMBER\x10\x03*d\n\rWorkspaceRole\x12\x1e\n\x1aWORKSPACE_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14WORKSPACE_ROLE_ADMIN\x10\x01\x12\x19\n\x15WORKSPACE_ROLE_MEMBER\x10\x02*\xd4\x01\n\x0cOperatorRole\x12\x1d\n\x19OPERATOR_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13OPERATOR_ROLE_ADMIN\x10\x01\x12\x19\n\x15OPERATOR_ROLE_BILLING\x10\x02\x12\x1a\n\x16OPERATOR_ROLE_REVIEWER\x10\x03\x12 \n\x1cOPERATOR_ROLE_ABUSE_REVIEWER\x10\x04\x12\x17\n\x13OPERATOR_ROLE_LEGAL\x10\x05\x12\x1a\n\x16OPERATOR_ROLE_TRAINING\x10\x06*\xdb\x02\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSCOPE_INFERENCE\x10\x01\x12\x1b\n\x17SCOPE_ORGANIZATION_READ\x10\x02\x12\x1c\n\x18SCOPE_ORGANIZATION_WRITE\x10\x03\x12\x13\n\x0fSCOPE_KEYS_READ\x10\x04\x12\x14\n\x10SCOPE_KEYS_WRITE\x10\x05\x12\x15\n\x11SCOPE_LIMITS_READ\x10\x06\x12\x16\n\x12SCOPE_LIMITS_WRITE\x10\x07\x12\x13\n\x0fSCOPE_DATA_READ\x10\x08\x12\x14\n\x10SCOPE_DATA_WRITE\x10\t\x12\x15\n\x11SCOPE_AGENTS_READ\x10\n\x12\x16\n\x12SCOPE_AGENTS_WRITE\x10\x0b\x12\x1a\n\x16SCOPE_FINE_TUNING_READ\x10\x0c\x12\x1b\n\x17SCOPE_FINE_TUNING_WRITE\x10\r*E\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43HANNEL_API\x10\x01\x12\x10\n\x0c\x43HANNEL_CHAT\x10\x02*U\n\nTermsClass\x12\x1b\n\x17TERMS_CLASS_UNSPECIFIED\x10\x00\x12\x14\n\x10TERMS_CLASS_FREE\x10\x01\x12\x14\n\x10TERMS_CLASS_PAID\x10\x02\x42?\n\x18\x64\x65v.perron.api.common.v1P\x01Z!perron.dev/api/common/v1;commonv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +39,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPERATORROLE']._serialized_start=307
   _globals['_OPERATORROLE']._serialized_end=519
   _globals['_SCOPE']._serialized_start=522
-  _globals['_SCOPE']._serialized_end=822
-  _globals['_CHANNEL']._serialized_start=824
-  _globals['_CHANNEL']._serialized_end=893
-  _globals['_TERMSCLASS']._serialized_start=895
-  _globals['_TERMSCLASS']._serialized_end=980
+  _globals['_SCOPE']._serialized_end=869
+  _globals['_CHANNEL']._serialized_start=871
+  _globals['_CHANNEL']._serialized_end=940
+  _globals['_TERMSCLASS']._serialized_start=942
+  _globals['_TERMSCLASS']._serialized_end=1027
 # @@protoc_insertion_point(module_scope)

@@ -77,7 +77,7 @@ class _OperatorRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operator
     OPERATOR_ROLE_UNSPECIFIED: _OperatorRole.ValueType  # 0
     """Not stated; refused in requests."""
     OPERATOR_ROLE_ADMIN: _OperatorRole.ValueType  # 1
-    """Creates organizations and platform keys."""
+    """Creates organizations and platform keys, disables agents, reserves names."""
     OPERATOR_ROLE_BILLING: _OperatorRole.ValueType  # 2
     """Changes plans and overrides limits."""
     OPERATOR_ROLE_REVIEWER: _OperatorRole.ValueType  # 3
@@ -85,7 +85,7 @@ class _OperatorRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operator
     OPERATOR_ROLE_ABUSE_REVIEWER: _OperatorRole.ValueType  # 4
     """Reads records to monitor abuse."""
     OPERATOR_ROLE_LEGAL: _OperatorRole.ValueType  # 5
-    """Reads records as the law requires."""
+    """Reads records and agents' configurations as the law requires."""
     OPERATOR_ROLE_TRAINING: _OperatorRole.ValueType  # 6
     """For the export of what may be trained on; no method asks for it yet."""
 
@@ -95,7 +95,7 @@ class OperatorRole(_OperatorRole, metaclass=_OperatorRoleEnumTypeWrapper):
 OPERATOR_ROLE_UNSPECIFIED: OperatorRole.ValueType  # 0
 """Not stated; refused in requests."""
 OPERATOR_ROLE_ADMIN: OperatorRole.ValueType  # 1
-"""Creates organizations and platform keys."""
+"""Creates organizations and platform keys, disables agents, reserves names."""
 OPERATOR_ROLE_BILLING: OperatorRole.ValueType  # 2
 """Changes plans and overrides limits."""
 OPERATOR_ROLE_REVIEWER: OperatorRole.ValueType  # 3
@@ -103,7 +103,7 @@ OPERATOR_ROLE_REVIEWER: OperatorRole.ValueType  # 3
 OPERATOR_ROLE_ABUSE_REVIEWER: OperatorRole.ValueType  # 4
 """Reads records to monitor abuse."""
 OPERATOR_ROLE_LEGAL: OperatorRole.ValueType  # 5
-"""Reads records as the law requires."""
+"""Reads records and agents' configurations as the law requires."""
 OPERATOR_ROLE_TRAINING: OperatorRole.ValueType  # 6
 """For the export of what may be trained on; no method asks for it yet."""
 Global___OperatorRole: _TypeAlias = OperatorRole  # noqa: Y015
@@ -134,6 +134,10 @@ class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType
     """Reads decisions, records, directives and audit entries."""
     SCOPE_DATA_WRITE: _Scope.ValueType  # 9
     """Changes directives and erases data."""
+    SCOPE_AGENTS_READ: _Scope.ValueType  # 10
+    """Reads agents, their versions and configurations."""
+    SCOPE_AGENTS_WRITE: _Scope.ValueType  # 11
+    """Creates, changes, shares and deletes agents."""
     SCOPE_FINE_TUNING_READ: _Scope.ValueType  # 12
     """Reads files, jobs and models of fine-tuning."""
     SCOPE_FINE_TUNING_WRITE: _Scope.ValueType  # 13
@@ -162,6 +166,10 @@ SCOPE_DATA_READ: Scope.ValueType  # 8
 """Reads decisions, records, directives and audit entries."""
 SCOPE_DATA_WRITE: Scope.ValueType  # 9
 """Changes directives and erases data."""
+SCOPE_AGENTS_READ: Scope.ValueType  # 10
+"""Reads agents, their versions and configurations."""
+SCOPE_AGENTS_WRITE: Scope.ValueType  # 11
+"""Creates, changes, shares and deletes agents."""
 SCOPE_FINE_TUNING_READ: Scope.ValueType  # 12
 """Reads files, jobs and models of fine-tuning."""
 SCOPE_FINE_TUNING_WRITE: Scope.ValueType  # 13

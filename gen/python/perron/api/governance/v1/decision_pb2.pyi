@@ -170,7 +170,7 @@ class _ClauseReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClauseRe
     CLAUSE_REASON_PAID_PLAN: _ClauseReason.ValueType  # 2
     """The plan is a paid one."""
     CLAUSE_REASON_FINE_TUNED_MODEL: _ClauseReason.ValueType  # 3
-    """The data is a fine-tuned model, which serves its owner alone."""
+    """The data is a fine-tuned model, which serves its owner alone, or what one answered: to train on that would distil it."""
     CLAUSE_REASON_AGENT: _ClauseReason.ValueType  # 4
     """The data is an agent, which serves its owner alone."""
     CLAUSE_REASON_ZERO_RETENTION: _ClauseReason.ValueType  # 5
@@ -192,7 +192,7 @@ CLAUSE_REASON_FREE_PLAN: ClauseReason.ValueType  # 1
 CLAUSE_REASON_PAID_PLAN: ClauseReason.ValueType  # 2
 """The plan is a paid one."""
 CLAUSE_REASON_FINE_TUNED_MODEL: ClauseReason.ValueType  # 3
-"""The data is a fine-tuned model, which serves its owner alone."""
+"""The data is a fine-tuned model, which serves its owner alone, or what one answered: to train on that would distil it."""
 CLAUSE_REASON_AGENT: ClauseReason.ValueType  # 4
 """The data is an agent, which serves its owner alone."""
 CLAUSE_REASON_ZERO_RETENTION: ClauseReason.ValueType  # 5

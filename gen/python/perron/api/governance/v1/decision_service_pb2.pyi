@@ -35,6 +35,7 @@ class DecideRequest(_message.Message):
     IN_FLIGHT_UNTIL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TRACE_PARENT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     passport: _builtins.str
     """The person in whose name the data arises. At most 8192 characters."""
     data_kind: _decision_pb2.DataKind.ValueType
@@ -44,11 +45,16 @@ class DecideRequest(_message.Message):
     data_subject: _builtins.str
     """Pseudonym of the person that the data is about. At most 128 characters, none of them control characters. Default: none."""
     request_id: _builtins.str
-    """A UUID that makes a repetition harmless; the zero UUID is refused. Default: none. A repetition may name another passport
-    and `in_flight_until`; the first ones count.
+    """A UUID that makes a repetition harmless; the zero UUID is refused. Default: none. A repetition may name another passport,
+    `in_flight_until` and base model; the first ones count. One that names a fine-tuned model is never answered with a
+    decision by which models may be trained on what it answers.
     """
     trace_parent: _builtins.str
     """W3C traceparent of the item's own trace. At most 64 characters. Default: none."""
+    model: _builtins.str
+    """The model that answers, by the name it runs under. 1 to 128 characters. What a fine-tuned model ("ft:…", "mdl_…")
+    answers is never trained on, clause 1.2-conf. Default: none, and it is judged as a base model's.
+    """
     @_builtins.property
     def in_flight_until(self) -> _timestamp_pb2.Timestamp:
         """Until when the exchange counts as in flight; content that comes later is not kept. Between the years 2000 and 2200.
@@ -65,10 +71,11 @@ class DecideRequest(_message.Message):
         in_flight_until: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
         trace_parent: _builtins.str = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["in_flight_until", b"in_flight_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "data_kind", b"data_kind", "data_subject", b"data_subject", "in_flight_until", b"in_flight_until", "passport", b"passport", "request_id", b"request_id", "trace_parent", b"trace_parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "data_kind", b"data_kind", "data_subject", b"data_subject", "in_flight_until", b"in_flight_until", "model", b"model", "passport", b"passport", "request_id", b"request_id", "trace_parent", b"trace_parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -115,6 +122,7 @@ class DecideItem(_message.Message):
     IN_FLIGHT_UNTIL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TRACE_PARENT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     passport_index: _builtins.int
     """Place of the person's passport in `passports`. From 0 to 127."""
     data_kind: _decision_pb2.DataKind.ValueType
@@ -127,6 +135,8 @@ class DecideItem(_message.Message):
     """As in DecideRequest. Default: none."""
     trace_parent: _builtins.str
     """W3C traceparent of the item's own trace. At most 64 characters. Default: none."""
+    model: _builtins.str
+    """As in DecideRequest. Default: none."""
     @_builtins.property
     def in_flight_until(self) -> _timestamp_pb2.Timestamp:
         """As in DecideRequest. Default: one hour from now."""
@@ -141,10 +151,11 @@ class DecideItem(_message.Message):
         in_flight_until: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
         trace_parent: _builtins.str = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["in_flight_until", b"in_flight_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "data_kind", b"data_kind", "data_subject", b"data_subject", "in_flight_until", b"in_flight_until", "passport_index", b"passport_index", "request_id", b"request_id", "trace_parent", b"trace_parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "data_kind", b"data_kind", "data_subject", b"data_subject", "in_flight_until", b"in_flight_until", "model", b"model", "passport_index", b"passport_index", "request_id", b"request_id", "trace_parent", b"trace_parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
