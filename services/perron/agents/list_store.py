@@ -3,13 +3,14 @@
 A person sees what the person owns, what is shared with the workspace, and what names the person. Each of the
 three is read in the order of the list from an index of its own and cut at the size of a page; together they
 hold the page. One condition over the whole workspace would read it whole where a person sees little of it.
+What lists are narrowed by (owner, channel, state) is read past, except the agents that are disabled.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, text, union
+from sqlalchemy import Column, ColumnElement, Select, Table, and_, exists, or_, select, text, union
 
 from perron.agents.model import Agent, AgentState
 from perron.agents.store import LIVE, Store, agent_of
@@ -38,6 +39,14 @@ class Listing:
     order: Order
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to see agents of a workspace: the condition, and the table that has them in order."""
+
+    condition: ColumnElement[bool]
+    table: Table
+
+
 class ListStore(Store):
     """The part of the store that lists need."""
 
@@ -45,15 +54,15 @@ class ListStore(Store):
         self, listing: Listing, person: Person | None, after: tuple[str | int, str] | None, rows_max: int
     ) -> list[Agent]:
         """Returns agents that a person sees, from after the key of an agent on; of all for None."""
-        arms = [
-            self._arm(listing, seen, after, rows_max) for seen in ways_to_see(person, listing.workspace_id)
-        ]
+        arms = [self._arm(listing, way, after, rows_max) for way in ways_to_see(person, listing.workspace_id)]
         if len(arms) == 1:
             rows = self.tx.execute(arms[0])
         else:
             together = union(*(select(arm.subquery()) for arm in arms)).subquery()
             rows = self.tx.execute(
-                select(together).order_by(*_ordered(together.c, listing.order)).limit(rows_max)
+                select(together)
+                .order_by(*_ordered(_keys(together.c, listing.order), listing.order))
+                .limit(rows_max)
             )
         return [agent_of(row) for row in rows]
 
@@ -67,11 +76,12 @@ class ListStore(Store):
     def _arm(
         self,
         listing: Listing,
-        seen: ColumnElement[bool],
+        way: Way,
         after: tuple[str | int, str] | None,
         rows_max: int,
     ) -> Select[Any]:
-        statement = select(agents).where(LIVE, seen)
+        statement = select(agents).where(LIVE, way.condition)
+        keys = _keys(way.table.c, listing.order)
         if listing.state is AgentState.DISABLED:
             statement = statement.where(_DISABLED)
         elif listing.state is not None:
@@ -81,27 +91,37 @@ class ListStore(Store):
         if listing.channel is not None:
             statement = statement.where(agents.c.channels.contains(listing.channel.value))
         if after is not None:
-            statement = statement.where(_follows(listing.order, after))
-        return statement.order_by(*_ordered(agents.c, listing.order)).limit(rows_max)
+            statement = statement.where(_follows(keys, listing.order, after))
+        return statement.order_by(*_ordered(keys, listing.order)).limit(rows_max)
 
 
-def ways_to_see(person: Person | None, workspace_id: str) -> list[ColumnElement[bool]]:
-    """Says in SQL what `visibility.sees` says of the agents of a workspace: a condition for each way.
+def ways_to_see(person: Person | None, workspace_id: str) -> list[Way]:
+    """Says in SQL what `visibility.sees` says of the agents of a workspace: one of these is true.
 
-    Those that name the person are asked for by their ids alone: were the workspace a condition too, SQLite
-    would read all of it in the order of the list to find them.
+    Those that name the person are found by their ids alone: were the workspace a condition too, SQLite would
+    read all of it in the order of the list to find them.
     """
     within = agents.c.workspace_id == workspace_id
     if person is None or person.is_admin:
-        return [within]
-    ways: list[ColumnElement[bool]] = [within & (agents.c.owner_member_id == person.member_id)]
+        return [Way(within, agents)]
+    ways = [Way(within & (agents.c.owner_member_id == person.member_id), agents)]
     if person.entitlements.sharing:
-        named = select(agent_shares.c.agent_id).where(
-            agent_shares.c.workspace_id == workspace_id, agent_shares.c.member_id == person.member_id
-        )
-        shared = agents.c.sharing_mode == SharingMode.WORKSPACE.value
-        ways += [within & shared, agents.c.id.in_(named)]
+        names = (agent_shares.c.workspace_id == workspace_id) & (agent_shares.c.member_id == person.member_id)
+        ways += [
+            Way(within & (agents.c.sharing_mode == SharingMode.WORKSPACE.value), agents),
+            Way(names & (agent_shares.c.agent_id == agents.c.id), agent_shares),
+        ]
     return ways
+
+
+def is_seen(person: Person, workspace_id: str) -> ColumnElement[bool]:
+    """Says the same as one condition, for statements that read something else of agents."""
+    return or_(
+        *(
+            way.condition if way.table is agents else exists().where(way.condition)
+            for way in ways_to_see(person, workspace_id)
+        )
+    )
 
 
 def key_of(agent: Agent, order: Order) -> tuple[str | int, str]:
@@ -110,17 +130,20 @@ def key_of(agent: Agent, order: Order) -> tuple[str | int, str]:
     return first, agent.agent_id
 
 
-def _ordered(columns: Any, order: Order) -> list[Any]:
-    if order is Order.DISPLAY_NAME:
-        return [columns.listed_as, columns.id]
-    if order is Order.CREATE_TIME_DESCENDING:
-        return [columns.create_time.desc(), columns.id.desc()]
-    return [columns.create_time, columns.id]
+def _keys(columns: Any, order: Order) -> tuple[Column[Any], Column[Any]]:
+    first = columns.listed_as if order is Order.DISPLAY_NAME else columns.create_time
+    return first, columns.agent_id if "agent_id" in columns else columns.id
 
 
-def _follows(order: Order, after: tuple[str | int, str]) -> ColumnElement[bool]:
-    first = agents.c.listed_as if order is Order.DISPLAY_NAME else agents.c.create_time
+def _ordered(keys: tuple[Column[Any], Column[Any]], order: Order) -> list[ColumnElement[Any]]:
+    return [key.desc() for key in keys] if order is Order.CREATE_TIME_DESCENDING else list(keys)
+
+
+def _follows(
+    keys: tuple[Column[Any], Column[Any]], order: Order, after: tuple[str | int, str]
+) -> ColumnElement[bool]:
+    first, last = keys
     value, agent_id = after
     if order is Order.CREATE_TIME_DESCENDING:
-        return and_(first <= value, or_(first < value, agents.c.id < agent_id))
-    return and_(first >= value, or_(first > value, agents.c.id > agent_id))
+        return and_(first <= value, or_(first < value, last < agent_id))
+    return and_(first >= value, or_(first > value, last > agent_id))

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, or_, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 
 from perron.agents.errors import missing
-from perron.agents.list_store import ways_to_see
+from perron.agents.list_store import is_seen
 from perron.agents.model import Alias
 from perron.agents.store import attestation_of, attestation_row
 from perron.agents.tables import agents, aliases, reserved_keys, reserved_names
@@ -34,7 +34,7 @@ class NameStore(VersionStore):
             .where(
                 aliases.c.workspace_id == person.workspace_id,
                 aliases.c.alias > after,
-                or_(*ways_to_see(person, person.workspace_id)),
+                is_seen(person, person.workspace_id),
             )
             .order_by(aliases.c.alias)
             .limit(rows_max)

@@ -64,7 +64,7 @@ def set_sharing(store: SharingStore, call: Call, person: Person, command: SetCom
         store.hold_workspace(person.organization_id, person.workspace_id)
         agent = managed(store, person, command.agent_id, command.etag)
         if command.mode is SharingMode.RESTRICTED:
-            store.name_members(agent.workspace_id, agent.agent_id, command.member_ids)
+            store.name_members(agent, command.member_ids)
         store.update_agent(
             replace(agent, sharing_mode=command.mode, update_us=store.now_us(), revision=agent.revision + 1)
         )

@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import delete, insert, select, text, update
 
-from perron.agents.model import Acknowledgement
+from perron.agents.model import Acknowledgement, Agent
 from perron.agents.store import LIVE, Store
 from perron.agents.tables import acknowledgements, agent_shares, agents, workspaces
 
@@ -27,13 +27,12 @@ class SharingStore(Store):
         )
         return tuple(row.member_id for row in rows)
 
-    def name_members(self, workspace_id: str, agent_id: str, member_ids: Collection[str]) -> None:
+    def name_members(self, agent: Agent, member_ids: Collection[str]) -> None:
         """Stores the members named with an agent, in the place of those before."""
-        self.tx.execute(delete(agent_shares).where(agent_shares.c.agent_id == agent_id))
-        rows = [
-            {"workspace_id": workspace_id, "agent_id": agent_id, "member_id": one}
-            for one in sorted(member_ids)
-        ]
+        self.tx.execute(delete(agent_shares).where(agent_shares.c.agent_id == agent.agent_id))
+        place = {"listed_as": agent.listed_as, "create_time": agent.create_us}
+        share = {"workspace_id": agent.workspace_id, "agent_id": agent.agent_id} | place
+        rows = [share | {"member_id": one} for one in sorted(member_ids)]
         if rows:
             self.tx.execute(insert(agent_shares), rows)
 

@@ -128,8 +128,13 @@ class Store(Mutations):
         self.tx.execute(insert(agents), _row(agent) | {"erasure": ErasureState.NONE.value})
 
     def update_agent(self, agent: Agent) -> None:
-        """Stores what has changed of an agent."""
+        """Stores what has changed of an agent, its new place in lists included."""
         self.tx.execute(update(agents).where(agents.c.id == agent.agent_id), _row(agent))
+        self.tx.execute(
+            update(agent_shares)
+            .where(agent_shares.c.agent_id == agent.agent_id, agent_shares.c.listed_as != agent.listed_as)
+            .values(listed_as=agent.listed_as)
+        )
 
     def end_agent(self, agent_id: str, erasure: ErasureState) -> None:
         """Marks an agent deleted; its name, aliases, shares and handoffs are gone."""

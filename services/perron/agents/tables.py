@@ -124,9 +124,12 @@ agent_shares: Final = Table(
     Column("agent_id", Text, primary_key=True),
     Column("member_id", Text, primary_key=True),
     Column("workspace_id", Text, nullable=False),
-    Index("agent_shares_by_member", "workspace_id", "member_id", "agent_id"),
+    Column("listed_as", _SORTED_TEXT, nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Index("agent_shares_by_name", "workspace_id", "member_id", "listed_as", "agent_id"),
+    Index("agent_shares_by_time", "workspace_id", "member_id", "create_time", "agent_id"),
 )
-"""The members whom a restricted agent names."""
+"""The members whom a restricted agent names, with the agent's place in the orders of lists."""
 
 aliases: Final = Table(
     "aliases",

@@ -11,7 +11,7 @@ import grpc
 import pytest
 import sqlalchemy
 
-from perron.agents import finding, list_store, resolving, visibility
+from perron.agents import finding, list_store, resolving, tables, visibility
 from perron.api.agents.v1 import agent_service_pb2 as pb
 from perron.api.agents.v1 import sharing_service_pb2 as sharing_pb
 from perron.chassis import status
@@ -178,7 +178,9 @@ async def test_the_matrix_notices_a_rule_that_forgets(
 async def test_the_matrix_notices_a_list_that_shows_everything(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(list_store, "ways_to_see", lambda *_: [sqlalchemy.true()])
+    monkeypatch.setattr(
+        list_store, "ways_to_see", lambda *_: [list_store.Way(sqlalchemy.true(), tables.agents)]
+    )
     cell = await Stage(world).cell(Who.OTHER, Situation.RESTRICTED, "ListAgents")
     found = await outcome(cell, "ListAgents")
     assert cell.agent_id in {agent.agent_id for agent in found.agents}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,15 @@ async def test_lists_show_in_every_order_exactly_what_visibility_says(
         )
         agents.append(agent)
         named[agent.agent_id] = is_named
+    await assert_listed(database, agents, named)
+    renamed = [replace(one, listed_as=one.listed_as[::-1]) for one in agents]
+    for one in renamed:
+        await database.write(lambda tx: ListStore(tx).update_agent(one))  # noqa: B023 (used at once)
+    await assert_listed(database, renamed, named)
+
+
+async def assert_listed(database: Database, agents: list[Agent], named: dict[str, bool]) -> None:
+    """Everybody is shown in every order what they see."""
     for who in PEOPLE.values():
         for order in Order:
             expected = sorted(
@@ -95,6 +105,10 @@ async def test_every_list_is_read_in_the_order_of_an_index(
     by_id = [step for step in reading if "(id=?)" in step]
     assert len(by_id) == len(reading) // 3, plan  # those that name the person, one way of three
     assert all("workspace_id=?" in step for step in reading if step not in by_id), plan
+    naming = [step for step in plan if " agent_shares " in step]
+    assert len(naming) == len(by_id), plan
+    index = "agent_shares_by_name" if order is Order.DISPLAY_NAME else "agent_shares_by_time"
+    assert all(f"{index} (workspace_id=? AND member_id=? AND" in step for step in naming), plan
 
 
 @contextmanager

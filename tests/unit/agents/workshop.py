@@ -82,7 +82,7 @@ class Workshop:
             revision=1,
         )
         store.insert_agent(agent)
-        store.name_members(workspace_id, agent.agent_id, named)
+        store.name_members(agent, named)
         version_store = VersionStore(tx)
         for number in range(1, versions + 1):
             version = Version(ORGANIZATION, agent.agent_id, number, owner_member_id, 1, 0, "", third_parties)

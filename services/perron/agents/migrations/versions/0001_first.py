@@ -121,8 +121,13 @@ def _create_versions() -> None:
         sa.Column("agent_id", sa.Text, primary_key=True),
         sa.Column("member_id", sa.Text, primary_key=True),
         sa.Column("workspace_id", sa.Text, nullable=False),
+        sa.Column("listed_as", _sorted_text(), nullable=False),
+        sa.Column("create_time", sa.BigInteger, nullable=False),
     )
-    op.create_index("agent_shares_by_member", "agent_shares", ["workspace_id", "member_id", "agent_id"])
+    for order, column in (("name", "listed_as"), ("time", "create_time")):
+        op.create_index(
+            f"agent_shares_by_{order}", "agent_shares", ["workspace_id", "member_id", column, "agent_id"]
+        )
 
 
 def _create_names() -> None:
