@@ -137,6 +137,31 @@ def set_override(
     output.show(answer.override, as_json=as_json)
 
 
+@app.command("delete-override")
+def delete_override(
+    organization: Annotated[str, typer.Argument(help="The organization.")],
+    metric: Metric,
+    window: Window,
+    model: Model = "",
+    workspace: options.Workspace = "",
+    key: options.Key = "",
+    caller: options.As = "operator",
+    as_json: AsJson = False,
+) -> None:
+    """Delete an override; the plan's amount holds again. As an operator (billing)."""
+    request = limit_service_pb2.DeleteOverrideRequest(
+        organization_id=organization,
+        workspace_id=workspace,
+        key_id=key,
+        model=model,
+        metric=_metric(metric),
+        window=_window(window),
+    )
+    with connect(caller) as connection:
+        connection.ask(connection.stub(limit_service_pb2_grpc.LimitServiceStub).DeleteOverride, request)
+    output.show({"deleted": True}, as_json=as_json)
+
+
 def usage(
     organization: options.Organization = "",
     workspace: options.Workspace = "",
