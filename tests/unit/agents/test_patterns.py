@@ -1,6 +1,10 @@
+import re
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema_rs import Draft202012Validator
 
 from perron.agents.patterns import NO_PATTERN, REPEATS_CHOICE, TOO_LONG, broken_rule
 
@@ -24,6 +28,12 @@ from perron.agents.patterns import NO_PATTERN, REPEATS_CHOICE, TOO_LONG, broken_
         "a|ab",
         "(a?){8}",
         "(a{2}b){3,}",
+        "^[a-z0-9]+(?:-[a-z0-9]+)*$",
+        r"^([a-z0-9]+\.)+[a-z]{2,}$",
+        r"^\w+([._-]\d+)*$",
+        "^(/[^/]+)+$",
+        "^([^:]*:[01])*$",
+        r"(,\s*[A-Z]{2}){1,50}",
     ],
 )
 def test_patterns_of_every_day_are_taken(pattern: str) -> None:
@@ -50,6 +60,30 @@ def test_patterns_of_every_day_are_taken(pattern: str) -> None:
         "(?<n>a*)*",
         r"(\d|5)*",
         "((a|b)|(c|ab)){5,}",
+        "(-[a-z-]+)*",
+        "(-?[a-z]+)*",
+        "(-*[a-z]+)*",
+        "(-{1,2}[a-z]{3})*",
+        "(-{0}[a-z]+)*",
+        "([a-z]+-[a-z]+)*",
+        "(-[a-z]+[a-z]*)*",
+        "(-[a-z]+-)*",
+        "(-[a-z]+|-[0-9]+)*",
+        "(-([a-z]+))*",
+        "((-[a-z]+)*)*",
+        "(_\\w+)*",
+        "(.[a-z]+)*",
+        "([^a]+b)*",
+        "(^[a-z]+)*",
+        "(é[^a]+)*",
+        r"(\ü[^a]+)*",
+        r"(3\d+)*",
+        r"(\x2d[-a]+)*",
+        r"(\p{L}+L)*",
+        r"(\S[^ ]+)*",
+        r"([^ ]\S+)*",
+        "([&&a]+b)*",
+        "([[a]+b)*",
     ],
 )
 def test_what_can_match_in_many_ways_is_not_repeated(pattern: str) -> None:
@@ -102,3 +136,47 @@ def test_counts_do_not_make_a_pattern_huge(pattern: str) -> None:
 @given(st.text("ab(|)*+?{2,9}[]^$\\.:<>=!", max_size=24))
 def test_any_text_is_judged(pattern: str) -> None:
     assert broken_rule(pattern) in {None, NO_PATTERN, REPEATS_CHOICE, TOO_LONG}
+
+
+ATOMS = st.sampled_from(["a", "-", "b", "[ab]", "[^-]", "[^a]", "."])
+ROUNDS = st.lists(
+    st.tuples(ATOMS, st.sampled_from(["", "", "+", "*", "?", "{0}", "{2}", "{1,2}"])), max_size=4
+)
+TEXTS = ["".join(text) for size in range(8) for text in product("ab-", repeat=size)]
+
+
+@given(ROUNDS)
+def test_what_is_repeated_cuts_no_text_in_two_ways(atoms: list[tuple[str, str]]) -> None:
+    """Every text up to seven characters long, cut into rounds of one to all of them."""
+    round_of_it = "".join(map("".join, atoms))
+    if broken_rule(f"({round_of_it})*") is None:
+        whole = re.compile(round_of_it)
+        assert max(ways(whole, text) for text in TEXTS) <= 1
+
+
+def test_the_ways_of_a_hostile_pattern_are_seen() -> None:
+    assert ways(re.compile("-?a+"), "aaaaaaa") == 64
+
+
+def ways(of_a_round: re.Pattern[str], text: str) -> int:
+    """In how many ways a text can be cut into rounds that are not empty."""
+    found = [1]
+    for end in range(1, len(text) + 1):
+        found.append(sum(n for start, n in enumerate(found) if of_a_round.fullmatch(text, start, end)))
+    return found[-1]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("^[a-z0-9]+(?:-[a-z0-9]+)*$", "a" * 500 + "-a" * 500 + "!"),
+        (r"^([a-z0-9]+\.)+[a-z]{2,}$", "a." * 1000 + "!"),
+        ("^(/[^/]+)+$", "/a" * 1000 + "/"),
+        ("^([^:]*:[01])*$", "aaa:1" * 400 + "2"),
+    ],
+)
+def test_a_marked_repetition_refuses_a_long_text_by_itself(pattern: str, text: str) -> None:
+    """In an engine that tries everything; what is exponential would still run tomorrow."""
+    assert broken_rule(pattern) is None
+    assert re.search(pattern, text) is None
+    assert not Draft202012Validator({"pattern": pattern}).is_valid(text)
