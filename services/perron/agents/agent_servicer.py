@@ -7,7 +7,7 @@ import grpc
 from perron.agents import availability, convert, errors, finding, naming
 from perron.agents.agents import Agents, CreateCommand, UpdateCommand
 from perron.agents.authoring import Authoring, read_sealed
-from perron.agents.callers import person, person_or_operator
+from perron.agents.callers import person, person_or_operator, require_author
 from perron.agents.list_store import ListStore, key_of
 from perron.agents.model import Agent, Occasion, Source, SourceKind, Version
 from perron.agents.name_servicer import NameServicer
@@ -67,6 +67,18 @@ class AgentServicer(NameServicer):
         command = _create_command(call, name, request.document.configuration, Occasion.IMPORT)
         made = await self._authoring.create(call, command)
         return pb.ImportAgentResponse(agent=convert.agent(made, command.author))
+
+    async def ValidateAgentForJob(
+        self, request: pb.ValidateAgentForJobRequest, context: _Context
+    ) -> pb.ValidateAgentForJobResponse:
+        """Says whether a job may promise an agent."""
+        call = current_call()
+        require_author(call.caller)
+        name = naming.agent_name(request.display_name, is_attested=request.name_attested)
+        await self._authoring.validate_for_job(
+            call, _create_command(call, name, request.configuration, Occasion.CREATE)
+        )
+        return pb.ValidateAgentForJobResponse()
 
     async def CreateAgentForJob(
         self, request: pb.CreateAgentForJobRequest, context: _Context

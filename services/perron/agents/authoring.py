@@ -62,6 +62,12 @@ class Authoring:
             lambda tx: self._agents.create(VersionStore(tx), call, command, decision_id)
         )
 
+    async def validate_for_job(self, call: Call, command: CreateCommand) -> None:
+        """Raises what `create` would raise, but for the model; it makes nothing."""
+        configurations.check_fine_tuned(command.configuration)
+        configurations.check(command.configuration)
+        await self._database.read(lambda tx: self._agents.foresee_create(VersionStore(tx), call, command))
+
     async def create_for_job(self, call: Call, command: CreateCommand) -> Agent:
         """Makes the agent that a job promised; the workspace's admins own it where its owner has left."""
         configurations.check_fine_tuned(command.configuration)

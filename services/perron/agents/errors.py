@@ -30,6 +30,11 @@ def admins_only() -> PermissionDenied:
     return PermissionDenied("ROLE_MISSING", "only the workspace's admins may do this")
 
 
+def scope_missing(scope: str) -> PermissionDenied:
+    """Says what the key lacks of the person on whose behalf a service asks."""
+    return PermissionDenied("SCOPE_MISSING", f"the key lacks the scope {scope}", metadata={"scope": scope})
+
+
 def etag_stale() -> Aborted:
     """Says that the resource has changed since it was read."""
     return Aborted("ETAG_STALE", "the etag is not the present one; read the resource again")

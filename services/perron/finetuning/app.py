@@ -26,6 +26,7 @@ from perron.chassis.paging import Pages
 from perron.chassis.server import Application
 from perron.chassis.vault import Vault, read_root_key
 from perron.chassis.verification import IdentityKeys, IdentityPassports
+from perron.finetuning.agent_making import AgentMaking
 from perron.finetuning.artifacts import Artifacts
 from perron.finetuning.blobs import Blobs
 from perron.finetuning.disclosures import Holdings, Transfers
@@ -33,12 +34,13 @@ from perron.finetuning.downloads import Downloads
 from perron.finetuning.file_servicer import FileServicer
 from perron.finetuning.files import Files
 from perron.finetuning.following import of_governance, of_identity
+from perron.finetuning.job_agents import JobAgents
 from perron.finetuning.job_servicer import JobServicer
 from perron.finetuning.jobs import Jobs
 from perron.finetuning.model_servicer import ModelServicer
 from perron.finetuning.models import Models
 from perron.finetuning.operator_files import read_base_models, read_distributors
-from perron.finetuning.peers import Governance
+from perron.finetuning.peers import Agents, Governance
 from perron.finetuning.settings import Settings
 from perron.finetuning.storage import Storage
 from perron.finetuning.store import Store
@@ -49,6 +51,7 @@ from perron.finetuning.worker_servicer import WorkerServicer
 REVISION: Final = "0001"
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 _JOBS_EVERY: Final = timedelta(seconds=2)
+_AGENTS_EVERY: Final = timedelta(seconds=2)
 _FILES_EVERY: Final = timedelta(seconds=30)
 _ERASURE_EVERY: Final = timedelta(seconds=5)
 _SWEEP_EVERY: Final = timedelta(minutes=10)
@@ -76,6 +79,11 @@ def build(
     database = Database(settings.database_url, clock=clock)
     identity = Peer("identity", settings.identity_target, key, ca_file=settings.peer_ca_file)
     decisions = Peer("governance", settings.governance_target, key, ca_file=settings.peer_ca_file)
+    made_by = (
+        Peer("agents", settings.agents_target, key, ca_file=settings.peer_ca_file)
+        if settings.agents_target
+        else None
+    )
     keys = IdentityKeys(identity)
     wall = clock or SystemClock()
     pages = Pages(root_key)
@@ -84,7 +92,8 @@ def build(
     asked = governance or Governance(decisions)
 
     blobs = Blobs(vault, new_id)
-    jobs = Jobs(base_models, new_id)
+    agents, job_agents = Agents(made_by), JobAgents(blobs)
+    jobs = Jobs(base_models, new_id, job_agents)
     models = Models(new_id)
     files = Files(blobs, new_id, jobs.file_gone)
     lent = WorkerLeases(
@@ -96,6 +105,7 @@ def build(
     holdings = Holdings(new_id)
     transfers = Transfers(distributors, new_id, lambda: f"ptk_{secrets.token_urlsafe(32)}")
     downloads = Downloads(database, storage, blobs, models, holdings, transfers)
+    making = AgentMaking(database, job_agents, agents)
     upkeep = Upkeep(database, storage, files, blobs, asked, wall)
     model_servicer = ModelServicer(
         database, base_models, models, holdings, transfers, downloads, asked, pages
@@ -112,7 +122,7 @@ def build(
             ),
             (
                 job_service_pb2_grpc.add_JobServiceServicer_to_server,
-                JobServicer(database, jobs, pages),
+                JobServicer(database, jobs, agents, pages),
                 "perron.api.finetuning.v1.JobService",
             ),
             (
@@ -140,7 +150,7 @@ def build(
         passports=passports or IdentityPassports(identity, wall),
         databases=[database],
         revision=REVISION,
-        peers=[identity, decisions],
+        peers=[identity, decisions, *([made_by] if made_by is not None else [])],
         prepare=[upkeep.start],
         background=[
             Consumer(database, leases, identity, of_identity(jobs, models)).run,
@@ -149,6 +159,7 @@ def build(
             partial(
                 leases.run, "model erasures", _ERASURE_EVERY, lambda tx: models.follow_erasures(Store(tx))
             ),
+            partial(leases.run_asking, "agents", _AGENTS_EVERY, making.make_due),
             partial(leases.run_asking, "files", _FILES_EVERY, upkeep.end_due),
             partial(leases.run_asking, "erasures", _ERASURE_EVERY, upkeep.erase),
             partial(leases.run_asking, "orphans", _SWEEP_EVERY, upkeep.sweep),

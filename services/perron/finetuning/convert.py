@@ -6,12 +6,15 @@ from typing import Any, Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from perron.api.common.v1 import error_reason_pb2
 from perron.api.finetuning.v1 import job_pb2, model_pb2
 from perron.api.finetuning.v1 import job_service_pb2 as jobs_pb2
 from perron.api.finetuning.v1 import model_service_pb2 as models_pb2
 from perron.chassis.errors import PerronError
 from perron.chassis.status import to_status
+from perron.finetuning.errors import field_invalid
 from perron.finetuning.hyperparameters import Wanted
+from perron.finetuning.job_agent_model import AgentState, JobAgent, WantedAgent
 from perron.finetuning.jobs import CreateCommand
 from perron.finetuning.model import (
     Artifact,
@@ -48,6 +51,7 @@ REASONS: Final = {
 REASONS_BACK: Final = {number: one for one, number in REASONS.items()}
 KINDS: Final = {one: model_pb2.ArtifactKind.Value(f"ARTIFACT_KIND_{one.value}") for one in ArtifactKind}
 KINDS_BACK: Final = {number: one for one, number in KINDS.items()}
+_AGENT_STATES: Final = {one: job_pb2.PromisedAgent.State.Value(f"STATE_{one.value}") for one in AgentState}
 _DECAYS: Final = {one: job_pb2.LearningRateDecay.Value(f"LEARNING_RATE_DECAY_{one.value}") for one in Decay}
 _DECAYS_BACK: Final = {number: one for one, number in _DECAYS.items()} | {0: Decay.COSINE}
 _SOURCES: Final = {one: job_pb2.Metrics.Source.Value(f"SOURCE_{one.value}") for one in MetricSource}
@@ -74,7 +78,7 @@ def microseconds(ttl: Duration, default_us: int) -> int:
 
 
 def create_command(request: jobs_pb2.CreateJobRequest) -> CreateCommand:
-    """Reads a job that is wanted."""
+    """Reads a job that is wanted. Raises InvalidArgument for an agent with a model of its own."""
     return CreateCommand(
         base_model=request.base_model,
         method=METHODS_BACK.get(request.method, Method.LORA),
@@ -84,7 +88,7 @@ def create_command(request: jobs_pb2.CreateJobRequest) -> CreateCommand:
         suffix=request.suffix,
         dry_run=request.dry_run,
         auto_start=request.auto_start if request.HasField("auto_start") else True,
-        has_agent=request.HasField("agent"),
+        agent=_wanted_agent(request.agent) if request.HasField("agent") else None,
     )
 
 
@@ -122,6 +126,9 @@ def job(found: Job) -> job_pb2.Job:
         message.progress.MergeFrom(
             job_pb2.Progress(step=progress.step, steps=progress.steps, tokens=progress.tokens)
         )
+    if found.agent is not None:
+        message.agent.CopyFrom(_promised(found.agent))
+        message.agent_id = found.agent.agent_id
     if found.failure_reason:
         message.failure.reason = REASONS[found.failure_reason]
         message.failure.description = found.failure_text
@@ -289,6 +296,24 @@ def resolve_result(outcome: Resolved | PerronError) -> models_pb2.ResolveResult:
     if isinstance(outcome, PerronError):
         return models_pb2.ResolveResult(error=to_status(outcome))
     return models_pb2.ResolveResult(response=resolved(outcome))
+
+
+def _wanted_agent(message: job_pb2.JobAgent) -> WantedAgent:
+    if message.configuration.model:
+        raise field_invalid(
+            "agent.configuration.model", "It is the model that the job makes: leave it empty."
+        )
+    return WantedAgent(message.display_name, message.name_attested, message.configuration.SerializeToString())
+
+
+def _promised(found: JobAgent) -> job_pb2.PromisedAgent:
+    reason = f"ERROR_REASON_{found.reason or 'UNSPECIFIED'}"
+    return job_pb2.PromisedAgent(
+        display_name=found.display_name,
+        state=_AGENT_STATES[found.state],
+        reason=error_reason_pb2.ErrorReason.Value(reason),
+        description=found.text,
+    )
 
 
 def _wanted(message: job_pb2.Hyperparameters) -> Wanted:

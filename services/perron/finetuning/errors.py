@@ -90,7 +90,9 @@ def job_not_startable(state: str) -> FailedPrecondition:
 
 def agent_not_available() -> FailedPrecondition:
     """Builds the refusal of a job that is to make an agent where none can be made."""
-    return FailedPrecondition("AGENT_NOT_AVAILABLE", "No agents can be made by jobs in this installation.")
+    return FailedPrecondition(
+        "AGENT_NOT_AVAILABLE", "No agents can be made by jobs in this installation.", field="agent"
+    )
 
 
 def lease_lost() -> Aborted:

@@ -16,6 +16,7 @@ class BlobKind(StrEnum):
 
     FILE = "FILE"
     ARTIFACT = "ARTIFACT"
+    AGENT = "AGENT"  # what a job's agent is told; it lies in the store, not in storage
 
 
 class BlobState(StrEnum):

@@ -12,17 +12,23 @@ from perron.api.finetuning.v1 import job_service_pb2_grpc
 from perron.chassis import events as outbox
 from perron.chassis.database import Database, Transaction
 from perron.chassis.errors import PerronError
-from perron.chassis.interceptors.access import current_call
+from perron.chassis.interceptors.access import Call, current_call
 from perron.chassis.paging import Pages
 from perron.finetuning import convert, errors
-from perron.finetuning.jobs import Jobs
+from perron.finetuning.job_agent_model import WantedAgent
+from perron.finetuning.jobs import SUFFIX, CreateCommand, Jobs
 from perron.finetuning.model import Job, JobEvent
-from perron.finetuning.states import FINAL
+from perron.finetuning.models import model_name
+from perron.finetuning.moves import has_ended
+from perron.finetuning.peers import Agents
 from perron.finetuning.store import Store
 
 KEEPALIVE_SECONDS: Final = 20.0
 POLL_SECONDS: Final = 0.25
 _EVENTS_PER_PAGE: Final = 500
+_A_MODEL: Final = f"mdl_{'0' * 26}"
+"""Stands in for a model that does not exist yet: the names of all models of a job are of one length."""
+
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -33,6 +39,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         self,
         database: Database,
         jobs: Jobs,
+        agents: Agents,
         pages: Pages,
         *,
         poll_seconds: float = POLL_SECONDS,
@@ -40,6 +47,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
     ) -> None:
         self._database = database
         self._jobs = jobs
+        self._agents = agents
         self._pages = pages
         self._poll_seconds = poll_seconds
         self._keepalive_seconds = keepalive_seconds
@@ -53,6 +61,10 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
     async def CreateJob(self, request: pb.CreateJobRequest, context: _Context) -> pb.CreateJobResponse:
         """Creates a job and has it validated; the answer says how it was created."""
         call, command = current_call(), convert.create_command(request)
+        if command.agent is not None:
+            earlier = await self._ask_for(call, command, command.agent)
+            if earlier is not None:
+                return pb.CreateJobResponse(job=convert.job(earlier))
         made = await self._database.write(lambda tx: self._jobs.create(Store(tx), call, command))
         if made.job_id:
             with contextlib.suppress(PerronError):  # the job is created; whoever sweeps validates it
@@ -107,7 +119,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
                 elif loop.time() - spoken >= self._keepalive_seconds:
                     yield pb.WatchJobResponse()
                     spoken = loop.time()
-                if job.state in FINAL and number >= job.events:
+                if has_ended(job) and number >= job.events:
                     return
                 if len(found) < _EVENTS_PER_PAGE and not self._stopping.is_set():
                     await self._sleep(flag)
@@ -131,6 +143,15 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         page = found[:size]
         token = self._pages.token((page[-1].step,), **binding) if len(found) > size else ""
         return pb.ListCheckpointsResponse(checkpoints=map(convert.checkpoint, page), next_page_token=token)
+
+    async def _ask_for(self, call: Call, command: CreateCommand, agent: WantedAgent) -> Job | None:
+        """Asks agents whether a job's agent may be made; returns the job that an earlier call made."""
+        earlier = await self._database.read(lambda tx: self._jobs.foresee(Store(tx), call, command))
+        if earlier is None:
+            workspace_id, suffix = call.caller.workspace_id, command.suffix or SUFFIX
+            name = model_name(command.base_model, workspace_id, suffix, _A_MODEL)
+            await self._agents.validate(call.caller.passport_token, agent, name)
+        return earlier
 
     async def _look(self, workspace_id: str, job_id: str, number: int) -> tuple[Job, list[JobEvent]]:
         def look(tx: Transaction) -> tuple[Job, list[JobEvent]]:

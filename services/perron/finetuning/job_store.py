@@ -11,8 +11,11 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, and_, func, insert, select, text, update
 
 from perron.chassis import events as outbox
+from perron.chassis import idempotency
+from perron.chassis.interceptors.access import Call
 from perron.chassis.mutations import Mutations
 from perron.finetuning import errors, tables
+from perron.finetuning.job_agent_model import AgentState, JobAgent
 from perron.finetuning.model import (
     Capabilities,
     Estimate,
@@ -55,6 +58,10 @@ class JobStore(Mutations):
     def now_us(self) -> int:
         """Returns the store's time, read now."""
         return self.tx.now_us()
+
+    def seen_before(self, call: Call) -> str | None:
+        """Returns what an earlier call with this request_id made, without claiming it; None for the first."""
+        return idempotency.earlier(self.tx, call)
 
     def lock_allowance(self, organization_id: str, stored_bytes_max: int | None) -> int:
         """Waits for others of the organization, and returns the bytes it may store; keeps what is given."""
@@ -316,7 +323,13 @@ def _row(job: Job) -> dict[str, object]:
 
 
 def _changing(job: Job) -> dict[str, object]:
+    agent = job.agent
     return {
+        "agent_name": agent.display_name if agent else "",
+        "agent_state": agent.state.value if agent else "",
+        "agent_reason": agent.reason if agent else "",
+        "agent_text": agent.text if agent else "",
+        "agent_id": agent.agent_id if agent else "",
         "state": job.state.value,
         "warnings": _json(job.warnings),
         "step": job.progress.step,
@@ -356,12 +369,21 @@ def _job(row: Any, files: tuple[JobFile, ...]) -> Job:
         failure_reason=FailureReason(row.failure_reason),
         failure_text=row.failure_text,
         model_id=row.model_id,
+        agent=_agent(row),
         attempts=row.attempts,
         lease=Lease(row.lease_id, row.fencing_token, row.worker, row.lease_expire_time),
         events=row.events,
         create_us=row.create_time,
         start_us=row.start_time,
         end_us=row.end_time,
+    )
+
+
+def _agent(row: Any) -> JobAgent | None:
+    if not row.agent_state:
+        return None
+    return JobAgent(
+        row.agent_name, AgentState(row.agent_state), row.agent_reason, row.agent_text, row.agent_id
     )
 
 

@@ -14,8 +14,11 @@ from perron.chassis.ids import IdSource
 from perron.chassis.interceptors.access import Call
 from perron.finetuning import entitlements, errors
 from perron.finetuning.base_models import BaseModels
+from perron.finetuning.entitlements import Allowance, allowance
 from perron.finetuning.estimates import estimate
 from perron.finetuning.hyperparameters import Wanted, filled
+from perron.finetuning.job_agent_model import JobAgent, WantedAgent
+from perron.finetuning.job_agents import JobAgents
 from perron.finetuning.model import (
     EventKind,
     FailureReason,
@@ -30,6 +33,9 @@ from perron.finetuning.moves import can, move, note, snapshot
 from perron.finetuning.overlap import common_lines
 from perron.finetuning.states import FINAL, Verb
 from perron.finetuning.store import Store
+
+SUFFIX: Final = "model"
+"""Part of a model's name where the caller names none."""
 
 FILES_OVERLAP: Final = "FILES_OVERLAP"
 _STARTED: Final = frozenset({JobState.STARTED, JobState.RUNNING, JobState.SUCCEEDED})
@@ -48,21 +54,35 @@ class CreateCommand:
     suffix: str
     dry_run: bool
     auto_start: bool
-    has_agent: bool
+    agent: WantedAgent | None
 
 
 class Jobs:
     """What may happen to jobs without a worker."""
 
-    def __init__(self, base_models: BaseModels, new_id: IdSource) -> None:
+    def __init__(self, base_models: BaseModels, new_id: IdSource, job_agents: JobAgents) -> None:
         self._base_models = base_models
         self._new_id = new_id
+        self._job_agents = job_agents
+
+    def foresee(self, store: Store, call: Call, command: CreateCommand) -> Job | None:
+        """Raises what `create` would, but for what it counts, and returns what an earlier call made.
+
+        So that agents is asked neither for nothing nor again.
+        """
+        earlier = None if command.dry_run else store.seen_before(call)
+        if earlier is not None:
+            return store.job(call.caller.workspace_id, earlier)
+        _allowance(call)
+        self._planned(store, call, command, "")
+        return None
 
     def create(self, store: Store, call: Call, command: CreateCommand) -> Job:
         """Creates a job, or for a dry run returns it without an id and writes nothing.
 
-        Raises FailedPrecondition (ENTITLEMENT_MISSING, BASE_MODEL_NOT_TRAINABLE, FILE_NOT_VALID,
-        AGENT_NOT_AVAILABLE), NotFound for a file, ResourceExhausted (JOBS_TOO_MANY), InvalidArgument.
+        Whether its agent may be made has been asked before. Raises FailedPrecondition (ENTITLEMENT_MISSING,
+        BASE_MODEL_NOT_TRAINABLE, FILE_NOT_VALID), NotFound for a file, InvalidArgument, ResourceExhausted
+        (JOBS_TOO_MANY, and for what an agent is told STORED_BYTES_EXCEEDED).
         """
         caller = call.caller
         job_id = "" if command.dry_run else self._new_id("job")
@@ -70,13 +90,18 @@ class Jobs:
         if earlier is not None:
             return store.job(caller.workspace_id, earlier)
         store.refuse_buried(caller.organization_id, caller.workspace_id)
-        assert caller.passport is not None  # every customer's call has one
-        given = entitlements.allowance(caller.passport.entitlements)
+        given = _allowance(call)
         job = self._planned(store, call, command, job_id)
         entitlements.require_job(store, caller.organization_id, given)
+        wanted = command.agent
+        if wanted is not None:
+            size = len(wanted.configuration)
+            entitlements.require_bytes(store, caller.organization_id, size, given.stored_bytes_max)
         if command.dry_run:
             return job
         store.add_job(job)
+        if wanted is not None:
+            self._job_agents.keep(store, job, wanted)
         store.add_event(job, EventKind.STATE, snapshot(job), number=1, create_us=job.create_us)
         store.audit(call, job_id, caller.organization_id)
         store.publish(
@@ -93,8 +118,7 @@ class Jobs:
         if store.once(call, job_id) is not None:
             return store.job(caller.workspace_id, job_id)
         store.refuse_buried(caller.organization_id, caller.workspace_id)
-        assert caller.passport is not None  # every customer's call has one
-        entitlements.allowance(caller.passport.entitlements)
+        _allowance(call)
         job = store.lock_job(caller.workspace_id, job_id)
         if job.state in _STARTED:
             return job
@@ -138,6 +162,7 @@ class Jobs:
         for job in store.lock_open_of_tenant(organization_id, workspace_id):
             if not fail(store, job, FailureReason.WORKSPACE_ENDED, "The workspace ended."):
                 move(store, job, Verb.ACKNOWLEDGE)
+        self._job_agents.workspace_gone(store, organization_id, workspace_id)
 
     def _validate(self, store: Store, job: Job) -> Job:
         """Takes a locked job from QUEUED to STARTED, or to VALIDATED where it waits for its owner."""
@@ -160,8 +185,6 @@ class Jobs:
     def _planned(self, store: Store, call: Call, command: CreateCommand, job_id: str) -> Job:
         caller = call.caller
         base = self._base_models.trainable(command.base_model, command.method)
-        if command.has_agent:
-            raise errors.agent_not_available()
         parameters = filled(
             command.hyperparameters, base, command.method, has_validation=bool(command.validation_file_ids)
         )
@@ -177,16 +200,22 @@ class Jobs:
             base_model_revision=base.revision,
             method=command.method,
             hyperparameters=parameters,
-            suffix=command.suffix or "model",
+            suffix=command.suffix or SUFFIX,
             auto_start=command.auto_start,
             estimate=estimate(parameters, base, training, rate),
             files=(
                 *(_job_file(file, validation=False) for file in training),
                 *(_job_file(file, validation=True) for file in validation),
             ),
+            agent=JobAgent(command.agent.display_name) if command.agent is not None else None,
             events=1,
             create_us=store.now_us(),
         )
+
+
+def _allowance(call: Call) -> Allowance:
+    assert call.caller.passport is not None  # every customer's call has one
+    return allowance(call.caller.passport.entitlements)
 
 
 def fail(store: Store, job: Job, reason: FailureReason, description: str) -> Job | None:

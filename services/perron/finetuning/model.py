@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from perron.finetuning.job_agent_model import JobAgent
+
 
 class Method(StrEnum):
     """How weights are changed."""
@@ -241,6 +243,7 @@ class Job:
     failure_reason: FailureReason = FailureReason.NONE
     failure_text: str = ""
     model_id: str = ""
+    agent: JobAgent | None = None
     attempts: int = 0
     lease: Lease = field(default_factory=Lease)
     events: int = 0

@@ -66,7 +66,7 @@ class Models:
         model_id = self._new_id("mdl")
         model = Model(
             model_id=model_id,
-            name=f"ft:{job.base_model}:{job.workspace_id}:{job.suffix}:{model_id[-_SHORT_ID:]}",
+            name=model_name(job.base_model, job.workspace_id, job.suffix, model_id),
             organization_id=job.organization_id,
             workspace_id=job.workspace_id,
             display_name="",
@@ -184,6 +184,11 @@ def _follow(store: Store, model: Model) -> bool:
         store.audit(_ERASING, model.model_id, model.organization_id, action="model.erased")
         _tell(store, model, "erased")
     return True
+
+
+def model_name(base_model: str, workspace_id: str, suffix: str, model_id: str) -> str:
+    """Returns the name of a model."""
+    return f"ft:{base_model}:{workspace_id}:{suffix}:{model_id[-_SHORT_ID:]}"
 
 
 def etag(model: Model) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from perron.finetuning.job_agent_model import AgentState, JobAgent
 from perron.finetuning.model import EventKind, Job, JobEvent, JobState
 from perron.finetuning.states import FINAL, TRANSITIONS, Verb
 from perron.finetuning.store import Store
@@ -23,6 +24,9 @@ def move(store: Store, job: Job, verb: Verb, **changes: Any) -> Job:
     state = TRANSITIONS[job.state, verb]
     now_us = store.now_us()
     changes.setdefault("lease", replace(job.lease, expire_us=0))
+    if job.agent is not None and state in FINAL - {JobState.SUCCEEDED}:
+        changes["agent"] = replace(job.agent, state=AgentState.NOT_MADE)
+        store.drop_configuration(job.job_id, held=True)
     moved = replace(
         job, state=state, events=job.events + 1, end_us=now_us if state in FINAL else 0, **changes
     )
@@ -37,6 +41,26 @@ def move(store: Store, job: Job, verb: Verb, **changes: Any) -> Job:
             resource_id=job.job_id,
         )
     return moved
+
+
+def settle_agent(store: Store, job: Job, agent: JobAgent) -> Job:
+    """Writes what became of the agent of a job that succeeded, whose row is locked, and the event.
+
+    What the agent is told goes: agents has it, or nobody needs it any more unless a legal hold does.
+    """
+    settled = replace(job, agent=agent, events=job.events + 1)
+    store.save_job(settled)
+    store.add_event(
+        settled, EventKind.STATE, snapshot(settled), number=settled.events, create_us=store.now_us()
+    )
+    store.drop_configuration(job.job_id, held=agent.state is not AgentState.MADE)
+    return settled
+
+
+def has_ended(job: Job) -> bool:
+    """Says whether nothing more will happen to a job, nor to the agent that it promised."""
+    is_promising = job.agent is not None and job.agent.state is AgentState.PROMISED
+    return job.state in FINAL and not is_promising
 
 
 def note(store: Store, job: Job, kind: EventKind, body: object, *, once: str = "") -> Job:
@@ -56,6 +80,8 @@ def as_of(job: Job, event: JobEvent) -> Job:
         failure_reason=type(job.failure_reason)(body["failure_reason"]),
         failure_text=body["failure_text"],
         model_id=body["model_id"],
+        agent=job.agent
+        and replace(job.agent, **body["agent"] | {"state": AgentState(body["agent"]["state"])}),
         attempts=body["attempts"],
         start_us=body["start_us"],
         end_us=body["end_us"],
@@ -69,6 +95,13 @@ def snapshot(job: Job) -> dict[str, object]:
         "failure_reason": job.failure_reason,
         "failure_text": job.failure_text,
         "model_id": job.model_id,
+        "agent": job.agent
+        and {
+            "state": job.agent.state,
+            "reason": job.agent.reason,
+            "text": job.agent.text,
+            "agent_id": job.agent.agent_id,
+        },
         "attempts": job.attempts,
         "start_us": job.start_us,
         "end_us": job.end_us,

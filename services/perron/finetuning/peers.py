@@ -1,10 +1,16 @@
-"""Governance, as files need it: how long they may be kept, and what holds now; never remembered."""
+"""What finetuning asks other services, always in the call that needs it: nothing is remembered.
+
+Governance how long files may be kept and what holds now; agents whether a job may promise an agent, and in
+the end for that agent.
+"""
 
 import itertools
 import uuid
 from collections.abc import Sequence
 from typing import Final
 
+from perron.api.agents.v1 import agent_service_pb2, agent_service_pb2_grpc
+from perron.api.agents.v1.configuration_pb2 import AgentConfiguration
 from perron.api.common.v1 import roles_pb2
 from perron.api.governance.v1 import (
     decision_pb2,
@@ -15,9 +21,18 @@ from perron.api.governance.v1 import (
 )
 from perron.chassis import channels
 from perron.chassis.channels import Peer
-from perron.chassis.errors import PerronError
+from perron.chassis.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArgument,
+    PerronError,
+)
 from perron.chassis.interceptors.access import Call
+from perron.finetuning import errors
 from perron.finetuning.file_model import Directives, Retention
+from perron.finetuning.job_agent_model import WantedAgent
+from perron.finetuning.model import Job, Model
 
 _ITEMS_MAX: Final = 128
 _NAMESPACE: Final = uuid.UUID("0192f0c1-7d0b-7c3f-9f0a-5d1c6a8e2b47")
@@ -63,6 +78,69 @@ class Governance:
                     raise answer
                 found.append(Directives(answer.zero_retention, answer.held))
         return found
+
+
+class Agents:
+    """Makes the agents of jobs; `peer` is None where this installation has none."""
+
+    def __init__(self, peer: Peer | None) -> None:
+        self._peer = peer
+        self._stub = agent_service_pb2_grpc.AgentServiceStub(peer.channel) if peer is not None else None
+
+    async def validate(self, passport: str, wanted: WantedAgent, model: str) -> None:
+        """Returns if agents would make such an agent for a person now.
+
+        `model` is as long as the name to come. Raises its refusal, about the field "agent" and below,
+        FailedPrecondition (AGENT_NOT_AVAILABLE), Unavailable (PEER_UNAVAILABLE).
+        """
+        if self._peer is None or self._stub is None:
+            raise errors.agent_not_available()
+        request = agent_service_pb2.ValidateAgentForJobRequest(
+            passport=passport,
+            display_name=wanted.display_name,
+            name_attested=wanted.name_attested,
+            configuration=_configuration(wanted.configuration, model),
+        )
+        try:
+            await self._peer.call(self._stub.ValidateAgentForJob, request)
+        except (AlreadyExists, FailedPrecondition, InvalidArgument) as refusal:
+            raise _of_the_agent(refusal) from None
+
+    async def make(self, job: Job, model: Model, configuration: bytes) -> str:
+        """Returns the id of a job's agent, the same one however often it is asked for.
+
+        Raises agents' refusal, FailedPrecondition (AGENT_NOT_AVAILABLE), Unavailable (PEER_UNAVAILABLE).
+        """
+        if self._peer is None or self._stub is None or job.agent is None:
+            raise errors.agent_not_available()
+        request = agent_service_pb2.CreateAgentForJobRequest(
+            organization_id=job.organization_id,
+            workspace_id=job.workspace_id,
+            owner_member_id=job.member_id,
+            job_id=job.job_id,
+            model_id=model.model_id,
+            display_name=job.agent.display_name,
+            configuration=_configuration(configuration, model.name),
+        )
+        response = await self._peer.call(self._stub.CreateAgentForJob, request)
+        return str(response.agent.agent_id)
+
+
+def _configuration(content: bytes, model: str) -> AgentConfiguration:
+    message = AgentConfiguration.FromString(content)
+    message.model = model
+    return message
+
+
+def _of_the_agent(refusal: PerronError) -> PerronError:
+    """Returns a refusal of agents as it speaks of a job: its fields lie below `agent` there."""
+    below = [FieldViolation(f"agent.{one.field}", one.description) for one in refusal.violations]
+    return type(refusal)(
+        refusal.reason,
+        refusal.message,
+        metadata=refusal.metadata,
+        violations=below or [FieldViolation("agent", refusal.message)],
+    )
 
 
 def _retention(decision: decision_pb2.Decision, now_us: int) -> Retention:

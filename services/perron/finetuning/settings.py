@@ -19,6 +19,11 @@ class Settings(ServiceSettings):
     governance_target: str = Field(
         "127.0.0.1:7403", description="Where governance listens, as host:port or a gRPC target."
     )
+    agents_target: str = Field(
+        "127.0.0.1:7404",
+        description="Where agents listens, as host:port or a gRPC target. "
+        "Empty: it does not run, and jobs that are to make an agent are refused.",
+    )
     models_file: Path = Field(
         _HERE / "models.yaml",
         description="The base models, which of them may be trained, and what that costs. "

@@ -10,10 +10,9 @@ from sqlalchemy import case, func, or_, select, update
 
 from perron.chassis import tombstones
 from perron.finetuning import tables
-from perron.finetuning.blob_store import BlobStore
 from perron.finetuning.disclosure_store import DisclosureStore
 from perron.finetuning.file_model import BlobState
-from perron.finetuning.job_store import JobStore
+from perron.finetuning.job_agent_store import JobAgentStore
 from perron.finetuning.model import TrainingFile
 from perron.finetuning.model_store import ModelStore
 
@@ -21,7 +20,7 @@ _BLOBS: Final = tables.blobs
 _FILES: Final = tables.files
 
 
-class Store(JobStore, ModelStore, DisclosureStore, BlobStore):
+class Store(JobAgentStore, ModelStore, DisclosureStore):
     """Finetuning's rows within one open transaction."""
 
     def is_buried(self, organization_id: str, workspace_id: str) -> bool:

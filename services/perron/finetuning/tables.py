@@ -58,6 +58,11 @@ jobs: Final = Table(
     Column("failure_reason", Text, nullable=False),
     Column("failure_text", Text, nullable=False),
     Column("model_id", Text, nullable=False),
+    Column("agent_name", Text, nullable=False),
+    Column("agent_state", Text, nullable=False),
+    Column("agent_reason", Text, nullable=False),
+    Column("agent_text", Text, nullable=False),
+    Column("agent_id", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("worker", Text, nullable=False),
     Column("lease_id", Text, nullable=False),
@@ -82,7 +87,22 @@ jobs: Final = Table(
         sqlite_where=text("lease_expire_time > 0"),
         postgresql_where=text("lease_expire_time > 0"),
     ),
+    Index(
+        "jobs_promising",
+        "id",
+        sqlite_where=text("agent_state = 'PROMISED' AND state = 'SUCCEEDED'"),
+        postgresql_where=text("agent_state = 'PROMISED' AND state = 'SUCCEEDED'"),
+    ),
 )
+
+job_configurations: Final = Table(
+    "job_configurations",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("blob_id", Text, nullable=False, unique=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+"""What agents of jobs will be told, sealed; the row of the blob holds the only key."""
 
 job_files: Final = Table(
     "job_files",

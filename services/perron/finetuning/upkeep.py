@@ -148,6 +148,7 @@ class Upkeep:
 def _retire(store: FileStore, gone: Sequence[str]) -> list[WorkspaceKey]:
     """Marks what has left the storage and retires the keys that wrapped it; returns all that retire."""
     store.set_gone(gone)
+    store.forget_configurations(gone)
     for key in store.keys_to_retire(ROWS_MAX):
         store.set_key_state(key.key_id, "RETIRING")
     return store.keys_in("RETIRING")

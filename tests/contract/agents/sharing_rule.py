@@ -126,6 +126,12 @@ RULES: dict[str, Placed] = {
         Needs.NOTHING, lambda cell: pb.CreateAgentRequest(**attested(configuration=configuration()))
     ),
     "CreateAgentForJob": Placed(Needs.NOTHING, create_for_job),
+    "ValidateAgentForJob": Placed(
+        Needs.NOTHING,
+        lambda cell: pb.ValidateAgentForJobRequest(
+            **attested(passport=cell.passport, configuration=configuration(model="ft:small:job"))
+        ),
+    ),
     "ImportAgent": Placed(
         Needs.NOTHING,
         lambda cell: pb.ImportAgentRequest(

@@ -29,6 +29,7 @@ from tests.contract.agents.sharing_rule import (
     Needs,
     Situation,
     Who,
+    access_of,
     expected,
     fresh,
     is_asked_for_people,
@@ -94,7 +95,9 @@ class Stage:
         if who is Who.SERVICE:
             return self.people[Who.OWNER], self.service
         person = self.people[who]
-        return person, self.world.admission if is_asked_for_people(method) else person.key
+        if not is_asked_for_people(method):
+            return person, person.key
+        return person, self.service if SERVICE in access_of(method).service.names else self.world.admission
 
 
 def neighbour_of(tenant: Tenant) -> Tenant:

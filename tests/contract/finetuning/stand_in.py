@@ -338,6 +338,7 @@ def application(
         "VAULT_FOLDER": str(folder / "vault"),
         "IDENTITY_TARGET": "127.0.0.1:1",
         "GOVERNANCE_TARGET": "127.0.0.1:1",
+        "AGENTS_TARGET": "",
         "LISTEN_ADDRESS": "127.0.0.1:0",
     } | environ
     settings = Settings.read({f"PERRON_FINETUNING_{name}": value for name, value in given.items()})

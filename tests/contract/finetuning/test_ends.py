@@ -1,5 +1,6 @@
 """A workspace that ends takes every open stream, lease and download along."""
 
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,8 +13,11 @@ from perron.chassis.database import Database
 from perron.chassis.events import Event
 from perron.chassis.ids import new_id
 from perron.chassis.testing import BOTH, FakeClock
+from perron.chassis.vault import Vault
 from perron.finetuning.base_models import BaseModels
+from perron.finetuning.blobs import Blobs
 from perron.finetuning.following import of_identity
+from perron.finetuning.job_agents import JobAgents
 from perron.finetuning.jobs import Jobs
 from perron.finetuning.models import Models
 from tests.contract.finetuning.stand_in import Running, bearer, safetensors
@@ -24,7 +28,7 @@ LARGE = safetensors(8 << 20)
 
 @pytest.mark.parametrize("kind", ["workspace.deleted", "organization.terminated"])
 async def test_what_is_open_ends_with_its_workspace(
-    finetuning: Running, database_url: str, clock: FakeClock, kind: str
+    finetuning: Running, database_url: str, clock: FakeClock, tmp_path: Path, kind: str
 ) -> None:
     ada = finetuning.person("ada")
     file = await finetuning.upload("ada")
@@ -45,7 +49,7 @@ async def test_what_is_open_ends_with_its_workspace(
     await download.read()
 
     workspace_id = ada.workspace_id if kind == "workspace.deleted" else ""
-    await end(database_url, clock, Event(1, kind, 0, ada.organization_id, workspace_id))
+    await end(database_url, clock, tmp_path, Event(1, kind, 0, ada.organization_id, workspace_id))
 
     assert await ended(watch) == "RESOURCE_NOT_FOUND"
     assert await ended(download) in {"RESOURCE_NOT_FOUND", "MODEL_DELETED"}
@@ -62,10 +66,11 @@ async def test_what_is_open_ends_with_its_workspace(
     assert await refused(finetuning.create_job("ada", [file.file_id])) == "RESOURCE_NOT_FOUND"
 
 
-async def end(database_url: str, clock: FakeClock, event: Event) -> None:
+async def end(database_url: str, clock: FakeClock, folder: Path, event: Event) -> None:
     """Applies an event of identity, as the consumer would."""
     database = Database(database_url, clock=clock)
-    follow = of_identity(Jobs(BaseModels([]), new_id), Models(new_id))
+    nothing_sealed = JobAgents(Blobs(Vault(folder, b"r" * 32), new_id))
+    follow = of_identity(Jobs(BaseModels([]), new_id, nothing_sealed), Models(new_id))
     await database.write(lambda tx: follow(tx, event))
     await database.aclose()
 

@@ -233,6 +233,7 @@ def settings(world: World, **fields: Any) -> dict[str, Any]:
         "database_url": f"sqlite:///{world.folder / 'finetuning.db'}",
         "identity_target": world.identity_target,
         "governance_target": world.governance_target,
+        "agents_target": "",
         "key_file": str(world.folder / "finetuning-key"),
         "root_key_file": str(world.folder / "root"),
         "vault_folder": world.folder / "vault",

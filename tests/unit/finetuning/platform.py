@@ -1,5 +1,6 @@
 """Finetuning's domain over a real store: files, callers and workers for tests of jobs and models."""
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +14,9 @@ from perron.chassis.passports import Passport
 from perron.chassis.testing import counting_ids
 from perron.finetuning import tables
 from perron.finetuning.base_models import BaseModels
+from perron.finetuning.blobs import Blobs
 from perron.finetuning.hyperparameters import Wanted
+from perron.finetuning.job_agents import JobAgents
 from perron.finetuning.jobs import CreateCommand, Jobs
 from perron.finetuning.model import (
     Artifact,
@@ -70,7 +73,25 @@ def service() -> Call:
 
 def wanted(*file_ids: str) -> CreateCommand:
     """A job of these files."""
-    return CreateCommand("tiny", Method.LORA, Wanted(), file_ids, (), "", False, True, False)
+    return CreateCommand("tiny", Method.LORA, Wanted(), file_ids, (), "", False, True, None)
+
+
+class MemoryVault:
+    """A vault that forgets everything with its test."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, bytes] = {}
+
+    def create(self, key_id: str) -> bytes:
+        self.keys[key_id] = secrets.token_bytes(32)
+        return self.keys[key_id]
+
+    def read(self, key_id: str) -> bytes | None:
+        return self.keys.get(key_id)
+
+    def drop(self, key_ids: list[str]) -> None:
+        for key_id in key_ids:
+            self.keys.pop(key_id, None)
 
 
 class Platform:
@@ -79,7 +100,9 @@ class Platform:
     def __init__(self, database: Database, new_id: IdSource | None = None, *, attempts_max: int = 5) -> None:
         self.database = database
         self.new_id = new_id or counting_ids()
-        self.jobs = Jobs(BaseModels([TINY]), self.new_id)
+        self.vault = MemoryVault()
+        self.job_agents = JobAgents(Blobs(self.vault, self.new_id))
+        self.jobs = Jobs(BaseModels([TINY]), self.new_id, self.job_agents)
         self.models = Models(self.new_id)
         self.leases = WorkerLeases(self.models, self.new_id, ttl=TTL, attempts_max=attempts_max)
 

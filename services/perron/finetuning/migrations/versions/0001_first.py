@@ -44,6 +44,11 @@ def _create_jobs() -> None:
         sa.Column("failure_reason", sa.Text, nullable=False),
         sa.Column("failure_text", sa.Text, nullable=False),
         sa.Column("model_id", sa.Text, nullable=False),
+        sa.Column("agent_name", sa.Text, nullable=False),
+        sa.Column("agent_state", sa.Text, nullable=False),
+        sa.Column("agent_reason", sa.Text, nullable=False),
+        sa.Column("agent_text", sa.Text, nullable=False),
+        sa.Column("agent_id", sa.Text, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("worker", sa.Text, nullable=False),
         sa.Column("lease_id", sa.Text, nullable=False),
@@ -70,6 +75,19 @@ def _create_jobs() -> None:
         ["lease_expire_time"],
         sqlite_where=sa.text("lease_expire_time > 0"),
         postgresql_where=sa.text("lease_expire_time > 0"),
+    )
+    op.create_index(
+        "jobs_promising",
+        "jobs",
+        ["id"],
+        sqlite_where=sa.text("agent_state = 'PROMISED' AND state = 'SUCCEEDED'"),
+        postgresql_where=sa.text("agent_state = 'PROMISED' AND state = 'SUCCEEDED'"),
+    )
+    op.create_table(
+        "job_configurations",
+        sa.Column("job_id", sa.Text, primary_key=True),
+        sa.Column("blob_id", sa.Text, nullable=False, unique=True),
+        sa.Column("sealed", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "job_files",

@@ -87,6 +87,61 @@ class CreateAgentResponse(_message.Message):
 Global___CreateAgentResponse: _TypeAlias = CreateAgentResponse  # noqa: Y015
 
 @_typing.final
+class ValidateAgentForJobRequest(_message.Message):
+    """Request of ValidateAgentForJob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSPORT_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    NAME_ATTESTED_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    passport: _builtins.str
+    """The person who creates the job. 1 to 8192 characters."""
+    display_name: _builtins.str
+    """Name for people, unique within the workspace up to look-alikes: 1 to 64 printable characters once brought to NFKC.
+    At most 256 bytes.
+    """
+    name_attested: _builtins.bool
+    """The person's word that it may use the name (clause 2-name). Required to be true."""
+    @_builtins.property
+    def configuration(self) -> _configuration_pb2.AgentConfiguration:
+        """The configuration; its model is a name as long as that of the model that the job is to make."""
+
+    def __init__(
+        self,
+        *,
+        passport: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        name_attested: _builtins.bool = ...,
+        configuration: _configuration_pb2.AgentConfiguration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "display_name", b"display_name", "name_attested", b"name_attested", "passport", b"passport"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidateAgentForJobRequest: _TypeAlias = ValidateAgentForJobRequest  # noqa: Y015
+
+@_typing.final
+class ValidateAgentForJobResponse(_message.Message):
+    """Response of ValidateAgentForJob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidateAgentForJobResponse: _TypeAlias = ValidateAgentForJobResponse  # noqa: Y015
+
+@_typing.final
 class CreateAgentForJobRequest(_message.Message):
     """Request of CreateAgentForJob."""
 

@@ -44,6 +44,11 @@ class AgentServiceStub:
                 request_serializer=perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.CreateAgentRequest.SerializeToString,
                 response_deserializer=perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.CreateAgentResponse.FromString,
                 _registered_method=True)
+        self.ValidateAgentForJob = channel.unary_unary(
+                '/perron.api.agents.v1.AgentService/ValidateAgentForJob',
+                request_serializer=perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.ValidateAgentForJobRequest.SerializeToString,
+                response_deserializer=perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.ValidateAgentForJobResponse.FromString,
+                _registered_method=True)
         self.CreateAgentForJob = channel.unary_unary(
                 '/perron.api.agents.v1.AgentService/CreateAgentForJob',
                 request_serializer=perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.CreateAgentForJobRequest.SerializeToString,
@@ -173,6 +178,16 @@ class AgentServiceServicer:
         NAME_RESERVED; ALREADY_EXISTS with NAME_TAKEN; NOT_FOUND with RESOURCE_NOT_FOUND for a fine-tuned model that is not
         the workspace's; UNAVAILABLE with PEER_UNAVAILABLE when governance, or finetuning for a fine-tuned model, does not
         answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ValidateAgentForJob(self, request, context):
+        """Says whether a fine-tuning job may promise such an agent to the person whose passport comes along: everything is
+        asked that CreateAgent asks, but for the model, which does not exist yet. Nothing is made, and no name is reserved.
+
+        Errors: as CreateAgent; PERMISSION_DENIED with SCOPE_MISSING for a key that may not make agents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -417,6 +432,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     request_deserializer=perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.CreateAgentRequest.FromString,
                     response_serializer=perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.CreateAgentResponse.SerializeToString,
             ),
+            'ValidateAgentForJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ValidateAgentForJob,
+                    request_deserializer=perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.ValidateAgentForJobRequest.FromString,
+                    response_serializer=perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.ValidateAgentForJobResponse.SerializeToString,
+            ),
             'CreateAgentForJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateAgentForJob,
                     request_deserializer=perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.CreateAgentForJobRequest.FromString,
@@ -560,6 +580,33 @@ class AgentService:
             '/perron.api.agents.v1.AgentService/CreateAgent',
             perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.CreateAgentRequest.SerializeToString,
             perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.CreateAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ValidateAgentForJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perron.api.agents.v1.AgentService/ValidateAgentForJob',
+            perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.ValidateAgentForJobRequest.SerializeToString,
+            perron_dot_api_dot_agents_dot_v1_dot_agent__service__pb2.ValidateAgentForJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

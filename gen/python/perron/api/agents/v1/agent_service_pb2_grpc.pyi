@@ -48,6 +48,12 @@ class AgentServiceStub:
     the workspace's; UNAVAILABLE with PEER_UNAVAILABLE when governance, or finetuning for a fine-tuned model, does not
     answer.
     """
+    ValidateAgentForJob: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ValidateAgentForJobRequest, _agent_service_pb2.ValidateAgentForJobResponse]
+    """Says whether a fine-tuning job may promise such an agent to the person whose passport comes along: everything is
+    asked that CreateAgent asks, but for the model, which does not exist yet. Nothing is made, and no name is reserved.
+
+    Errors: as CreateAgent; PERMISSION_DENIED with SCOPE_MISSING for a key that may not make agents.
+    """
     CreateAgentForJob: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CreateAgentForJobRequest, _agent_service_pb2.CreateAgentForJobResponse]
     """Makes the agent that a fine-tuning job promised, over the model that it made. Sent again for the same job, it
     returns the same agent. Owned by the member named where that member is still in the workspace, else by the
@@ -211,6 +217,12 @@ class AgentServiceAsyncStub(AgentServiceStub):
     NAME_RESERVED; ALREADY_EXISTS with NAME_TAKEN; NOT_FOUND with RESOURCE_NOT_FOUND for a fine-tuned model that is not
     the workspace's; UNAVAILABLE with PEER_UNAVAILABLE when governance, or finetuning for a fine-tuned model, does not
     answer.
+    """
+    ValidateAgentForJob: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ValidateAgentForJobRequest, _agent_service_pb2.ValidateAgentForJobResponse]  # type: ignore[assignment]
+    """Says whether a fine-tuning job may promise such an agent to the person whose passport comes along: everything is
+    asked that CreateAgent asks, but for the model, which does not exist yet. Nothing is made, and no name is reserved.
+
+    Errors: as CreateAgent; PERMISSION_DENIED with SCOPE_MISSING for a key that may not make agents.
     """
     CreateAgentForJob: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CreateAgentForJobRequest, _agent_service_pb2.CreateAgentForJobResponse]  # type: ignore[assignment]
     """Makes the agent that a fine-tuning job promised, over the model that it made. Sent again for the same job, it
@@ -378,6 +390,18 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         NAME_RESERVED; ALREADY_EXISTS with NAME_TAKEN; NOT_FOUND with RESOURCE_NOT_FOUND for a fine-tuned model that is not
         the workspace's; UNAVAILABLE with PEER_UNAVAILABLE when governance, or finetuning for a fine-tuned model, does not
         answer.
+        """
+
+    @_abc_1.abstractmethod
+    def ValidateAgentForJob(
+        self,
+        request: _agent_service_pb2.ValidateAgentForJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.ValidateAgentForJobResponse, _abc.Awaitable[_agent_service_pb2.ValidateAgentForJobResponse]]:
+        """Says whether a fine-tuning job may promise such an agent to the person whose passport comes along: everything is
+        asked that CreateAgent asks, but for the model, which does not exist yet. Nothing is made, and no name is reserved.
+
+        Errors: as CreateAgent; PERMISSION_DENIED with SCOPE_MISSING for a key that may not make agents.
         """
 
     @_abc_1.abstractmethod

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(perron/api/agents/v1/configuration.proto\x12\x14perron.api.agents.v1\x1a\x1b\x62uf/validate/validate.proto\"\xd2\x06\n\x12\x41gentConfiguration\x12?\n\x05model\x18\x01 \x01(\tB)\xbaH&r$\x18\x80\x01\x32\x1f^[A-Za-z0-9][A-Za-z0-9._:/@-]*$R\x05model\x12-\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x0b\x80\x01\x01\xbaH\x05r\x03(\x80 R\x0b\x64\x65scription\x12\x30\n\x0cinstructions\x18\x03 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04(\x80\x80\x04R\x0cinstructions\x12\x46\n\x08\x65xamples\x18\x04 \x03(\x0b\x32\x1d.perron.api.agents.v1.ExampleB\x0b\x80\x01\x01\xbaH\x05\x92\x01\x02\x10@R\x08\x65xamples\x12\\\n\x14\x63ompletion_arguments\x18\x05 \x01(\x0b\x32).perron.api.agents.v1.CompletionArgumentsR\x13\x63ompletionArguments\x12:\n\x05tools\x18\x06 \x03(\x0b\x32\x1a.perron.api.agents.v1.ToolB\x08\xbaH\x05\x92\x01\x02\x10@R\x05tools\x12M\n\x0fresponse_format\x18\x07 \x01(\x0b\x32$.perron.api.agents.v1.ResponseFormatR\x0eresponseFormat\x12I\n\nguardrails\x18\x08 \x03(\x0b\x32\x1f.perron.api.agents.v1.GuardrailB\x08\xbaH\x05\x92\x01\x02\x10\x10R\nguardrails\x12Z\n\x11handoff_agent_ids\x18\t \x03(\tB.\xbaH+\x92\x01(\x10\x10\x18\x01\"\"r \x18@2\x1c^agt_[0-9a-hjkmnp-tv-z]{26}$R\x0fhandoffAgentIds\x12\x84\x01\n\x08metadata\x18\n \x03(\x0b\x32\x36.perron.api.agents.v1.AgentConfiguration.MetadataEntryB0\x80\x01\x01\xbaH*\x9a\x01\'\x10\x10\"\x1cr\x1a\x18@2\x16^[a-z0-9][a-z0-9_.-]*$*\x05r\x03(\x80\x04R\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"U\n\x07\x45xample\x12#\n\x05input\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01(\x80@R\x05input\x12%\n\x06output\x18\x02 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01(\x80@R\x06output\"\xac\x05\n\x13\x43ompletionArguments\x12>\n\x0btemperature\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x0btemperature\x88\x01\x01\x12\x31\n\x05top_p\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00H\x01R\x04topP\x88\x01\x01\x12/\n\nmax_tokens\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01H\x02R\tmaxTokens\x88\x01\x01\x12G\n\x10presence_penalty\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\xc0H\x03R\x0fpresencePenalty\x88\x01\x01\x12I\n\x11\x66requency_penalty\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\xc0H\x04R\x10\x66requencyPenalty\x88\x01\x01\x12\'\n\x04stop\x18\x06 \x03(\tB\x13\x80\x01\x01\xbaH\r\x92\x01\n\x10\x08\"\x06r\x04\x10\x01(@R\x04stop\x12\x36\n\x0brandom_seed\x18\x07 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x00H\x05R\nrandomSeed\x88\x01\x01\x12K\n\x0btool_choice\x18\x08 \x01(\x0e\x32 .perron.api.agents.v1.ToolChoiceB\x08\xbaH\x05\x82\x01\x02\x10\x01R\ntoolChoice\x12\x33\n\x13parallel_tool_calls\x18\t \x01(\x08H\x06R\x11parallelToolCalls\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x0e\n\x0c_random_seedB\x16\n\x14_parallel_tool_calls\"\x92\x03\n\x04Tool\x12@\n\x08\x66unction\x18\x01 \x01(\x0b\x32\".perron.api.agents.v1.FunctionToolH\x00R\x08\x66unction\x12\x44\n\nweb_search\x18\x02 \x01(\x0b\x32#.perron.api.agents.v1.WebSearchToolH\x00R\twebSearch\x12V\n\x10\x63ode_interpreter\x18\x03 \x01(\x0b\x32).perron.api.agents.v1.CodeInterpreterToolH\x00R\x0f\x63odeInterpreter\x12V\n\x10\x64ocument_library\x18\x04 \x01(\x0b\x32).perron.api.agents.v1.DocumentLibraryToolH\x00R\x0f\x64ocumentLibrary\x12\x43\n\tconnector\x18\x05 \x01(\x0b\x32#.perron.api.agents.v1.ConnectorToolH\x00R\tconnectorB\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"\xc8\x01\n\x0c\x46unctionTool\x12\x36\n\x04name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x18@2\x19^[A-Za-z_][A-Za-z0-9_-]*$R\x04name\x12-\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x0b\x80\x01\x01\xbaH\x05r\x03(\x80 R\x0b\x64\x65scription\x12\x39\n\x11parameters_schema\x18\x03 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04(\x80\x80\x01R\x10parametersSchema\x12\x16\n\x06strict\x18\x04 \x01(\x08R\x06strict\"\x0f\n\rWebSearchTool\"\x15\n\x13\x43odeInterpreterTool\"e\n\x13\x44ocumentLibraryTool\x12N\n\tlibraries\x18\x01 \x03(\tB0\xbaH-\x92\x01*\x08\x01\x10\x10\x18\x01\"\"r \x18@2\x1c^[A-Za-z0-9][A-Za-z0-9_.-]*$R\tlibraries\"N\n\rConnectorTool\x12=\n\tconnector\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x18@2\x16^[a-z0-9][a-z0-9_.-]*$R\tconnector\"\xd8\x01\n\x0eResponseFormat\x12G\n\x04kind\x18\x01 \x01(\x0e\x32).perron.api.agents.v1.ResponseFormat.KindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12$\n\x06schema\x18\x02 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04(\x80\x80\x01R\x06schema\"W\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_TEXT\x10\x01\x12\x14\n\x10KIND_JSON_OBJECT\x10\x02\x12\x14\n\x10KIND_JSON_SCHEMA\x10\x03\"\xa7\x03\n\tGuardrail\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x18@2\x16^[a-z0-9][a-z0-9_.-]*$R\x04name\x12G\n\x05stage\x18\x02 \x01(\x0e\x32%.perron.api.agents.v1.Guardrail.StageB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x05stage\x12J\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32&.perron.api.agents.v1.Guardrail.ActionB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x06\x61\x63tion\x12:\n\tthreshold\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\tthreshold\x88\x01\x01\"A\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTAGE_INPUT\x10\x01\x12\x10\n\x0cSTAGE_OUTPUT\x10\x02\"C\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_BLOCK\x10\x01\x12\x0f\n\x0b\x41\x43TION_FLAG\x10\x02\x42\x0c\n\n_threshold*o\n\nToolChoice\x12\x1b\n\x17TOOL_CHOICE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_CHOICE_AUTO\x10\x01\x12\x14\n\x10TOOL_CHOICE_NONE\x10\x02\x12\x18\n\x14TOOL_CHOICE_REQUIRED\x10\x03\x42?\n\x18\x64\x65v.perron.api.agents.v1P\x01Z!perron.dev/api/agents/v1;agentsv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(perron/api/agents/v1/configuration.proto\x12\x14perron.api.agents.v1\x1a\x1b\x62uf/validate/validate.proto\"\xd5\x06\n\x12\x41gentConfiguration\x12\x42\n\x05model\x18\x01 \x01(\tB,\xbaH)r$\x18\x80\x01\x32\x1f^[A-Za-z0-9][A-Za-z0-9._:/@-]*$\xd8\x01\x01R\x05model\x12-\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x0b\x80\x01\x01\xbaH\x05r\x03(\x80 R\x0b\x64\x65scription\x12\x30\n\x0cinstructions\x18\x03 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04(\x80\x80\x04R\x0cinstructions\x12\x46\n\x08\x65xamples\x18\x04 \x03(\x0b\x32\x1d.perron.api.agents.v1.ExampleB\x0b\x80\x01\x01\xbaH\x05\x92\x01\x02\x10@R\x08\x65xamples\x12\\\n\x14\x63ompletion_arguments\x18\x05 \x01(\x0b\x32).perron.api.agents.v1.CompletionArgumentsR\x13\x63ompletionArguments\x12:\n\x05tools\x18\x06 \x03(\x0b\x32\x1a.perron.api.agents.v1.ToolB\x08\xbaH\x05\x92\x01\x02\x10@R\x05tools\x12M\n\x0fresponse_format\x18\x07 \x01(\x0b\x32$.perron.api.agents.v1.ResponseFormatR\x0eresponseFormat\x12I\n\nguardrails\x18\x08 \x03(\x0b\x32\x1f.perron.api.agents.v1.GuardrailB\x08\xbaH\x05\x92\x01\x02\x10\x10R\nguardrails\x12Z\n\x11handoff_agent_ids\x18\t \x03(\tB.\xbaH+\x92\x01(\x10\x10\x18\x01\"\"r \x18@2\x1c^agt_[0-9a-hjkmnp-tv-z]{26}$R\x0fhandoffAgentIds\x12\x84\x01\n\x08metadata\x18\n \x03(\x0b\x32\x36.perron.api.agents.v1.AgentConfiguration.MetadataEntryB0\x80\x01\x01\xbaH*\x9a\x01\'\x10\x10\"\x1cr\x1a\x18@2\x16^[a-z0-9][a-z0-9_.-]*$*\x05r\x03(\x80\x04R\x08metadata\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"U\n\x07\x45xample\x12#\n\x05input\x18\x01 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01(\x80@R\x05input\x12%\n\x06output\x18\x02 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x01(\x80@R\x06output\"\xac\x05\n\x13\x43ompletionArguments\x12>\n\x0btemperature\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x0btemperature\x88\x01\x01\x12\x31\n\x05top_p\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00H\x01R\x04topP\x88\x01\x01\x12/\n\nmax_tokens\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01H\x02R\tmaxTokens\x88\x01\x01\x12G\n\x10presence_penalty\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\xc0H\x03R\x0fpresencePenalty\x88\x01\x01\x12I\n\x11\x66requency_penalty\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\xc0H\x04R\x10\x66requencyPenalty\x88\x01\x01\x12\'\n\x04stop\x18\x06 \x03(\tB\x13\x80\x01\x01\xbaH\r\x92\x01\n\x10\x08\"\x06r\x04\x10\x01(@R\x04stop\x12\x36\n\x0brandom_seed\x18\x07 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x00H\x05R\nrandomSeed\x88\x01\x01\x12K\n\x0btool_choice\x18\x08 \x01(\x0e\x32 .perron.api.agents.v1.ToolChoiceB\x08\xbaH\x05\x82\x01\x02\x10\x01R\ntoolChoice\x12\x33\n\x13parallel_tool_calls\x18\t \x01(\x08H\x06R\x11parallelToolCalls\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\r\n\x0b_max_tokensB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x0e\n\x0c_random_seedB\x16\n\x14_parallel_tool_calls\"\x92\x03\n\x04Tool\x12@\n\x08\x66unction\x18\x01 \x01(\x0b\x32\".perron.api.agents.v1.FunctionToolH\x00R\x08\x66unction\x12\x44\n\nweb_search\x18\x02 \x01(\x0b\x32#.perron.api.agents.v1.WebSearchToolH\x00R\twebSearch\x12V\n\x10\x63ode_interpreter\x18\x03 \x01(\x0b\x32).perron.api.agents.v1.CodeInterpreterToolH\x00R\x0f\x63odeInterpreter\x12V\n\x10\x64ocument_library\x18\x04 \x01(\x0b\x32).perron.api.agents.v1.DocumentLibraryToolH\x00R\x0f\x64ocumentLibrary\x12\x43\n\tconnector\x18\x05 \x01(\x0b\x32#.perron.api.agents.v1.ConnectorToolH\x00R\tconnectorB\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"\xc8\x01\n\x0c\x46unctionTool\x12\x36\n\x04name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x18@2\x19^[A-Za-z_][A-Za-z0-9_-]*$R\x04name\x12-\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x0b\x80\x01\x01\xbaH\x05r\x03(\x80 R\x0b\x64\x65scription\x12\x39\n\x11parameters_schema\x18\x03 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04(\x80\x80\x01R\x10parametersSchema\x12\x16\n\x06strict\x18\x04 \x01(\x08R\x06strict\"\x0f\n\rWebSearchTool\"\x15\n\x13\x43odeInterpreterTool\"e\n\x13\x44ocumentLibraryTool\x12N\n\tlibraries\x18\x01 \x03(\tB0\xbaH-\x92\x01*\x08\x01\x10\x10\x18\x01\"\"r \x18@2\x1c^[A-Za-z0-9][A-Za-z0-9_.-]*$R\tlibraries\"N\n\rConnectorTool\x12=\n\tconnector\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x18@2\x16^[a-z0-9][a-z0-9_.-]*$R\tconnector\"\xd8\x01\n\x0eResponseFormat\x12G\n\x04kind\x18\x01 \x01(\x0e\x32).perron.api.agents.v1.ResponseFormat.KindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12$\n\x06schema\x18\x02 \x01(\tB\x0c\x80\x01\x01\xbaH\x06r\x04(\x80\x80\x01R\x06schema\"W\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_TEXT\x10\x01\x12\x14\n\x10KIND_JSON_OBJECT\x10\x02\x12\x14\n\x10KIND_JSON_SCHEMA\x10\x03\"\xa7\x03\n\tGuardrail\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x18@2\x16^[a-z0-9][a-z0-9_.-]*$R\x04name\x12G\n\x05stage\x18\x02 \x01(\x0e\x32%.perron.api.agents.v1.Guardrail.StageB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x05stage\x12J\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32&.perron.api.agents.v1.Guardrail.ActionB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x06\x61\x63tion\x12:\n\tthreshold\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\tthreshold\x88\x01\x01\"A\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTAGE_INPUT\x10\x01\x12\x10\n\x0cSTAGE_OUTPUT\x10\x02\"C\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_BLOCK\x10\x01\x12\x0f\n\x0b\x41\x43TION_FLAG\x10\x02\x42\x0c\n\n_threshold*o\n\nToolChoice\x12\x1b\n\x17TOOL_CHOICE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_CHOICE_AUTO\x10\x01\x12\x14\n\x10TOOL_CHOICE_NONE\x10\x02\x12\x18\n\x14TOOL_CHOICE_REQUIRED\x10\x03\x42?\n\x18\x64\x65v.perron.api.agents.v1P\x01Z!perron.dev/api/agents/v1;agentsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTCONFIGURATION_METADATAENTRY']._loaded_options = None
   _globals['_AGENTCONFIGURATION_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_AGENTCONFIGURATION'].fields_by_name['model']._loaded_options = None
-  _globals['_AGENTCONFIGURATION'].fields_by_name['model']._serialized_options = b'\272H&r$\030\200\0012\037^[A-Za-z0-9][A-Za-z0-9._:/@-]*$'
+  _globals['_AGENTCONFIGURATION'].fields_by_name['model']._serialized_options = b'\272H)r$\030\200\0012\037^[A-Za-z0-9][A-Za-z0-9._:/@-]*$\330\001\001'
   _globals['_AGENTCONFIGURATION'].fields_by_name['description']._loaded_options = None
   _globals['_AGENTCONFIGURATION'].fields_by_name['description']._serialized_options = b'\200\001\001\272H\005r\003(\200 '
   _globals['_AGENTCONFIGURATION'].fields_by_name['instructions']._loaded_options = None
@@ -95,36 +95,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GUARDRAIL'].fields_by_name['action']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_GUARDRAIL'].fields_by_name['threshold']._loaded_options = None
   _globals['_GUARDRAIL'].fields_by_name['threshold']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000'
-  _globals['_TOOLCHOICE']._serialized_start=3198
-  _globals['_TOOLCHOICE']._serialized_end=3309
+  _globals['_TOOLCHOICE']._serialized_start=3201
+  _globals['_TOOLCHOICE']._serialized_end=3312
   _globals['_AGENTCONFIGURATION']._serialized_start=96
-  _globals['_AGENTCONFIGURATION']._serialized_end=946
-  _globals['_AGENTCONFIGURATION_METADATAENTRY']._serialized_start=887
-  _globals['_AGENTCONFIGURATION_METADATAENTRY']._serialized_end=946
-  _globals['_EXAMPLE']._serialized_start=948
-  _globals['_EXAMPLE']._serialized_end=1033
-  _globals['_COMPLETIONARGUMENTS']._serialized_start=1036
-  _globals['_COMPLETIONARGUMENTS']._serialized_end=1720
-  _globals['_TOOL']._serialized_start=1723
-  _globals['_TOOL']._serialized_end=2125
-  _globals['_FUNCTIONTOOL']._serialized_start=2128
-  _globals['_FUNCTIONTOOL']._serialized_end=2328
-  _globals['_WEBSEARCHTOOL']._serialized_start=2330
-  _globals['_WEBSEARCHTOOL']._serialized_end=2345
-  _globals['_CODEINTERPRETERTOOL']._serialized_start=2347
-  _globals['_CODEINTERPRETERTOOL']._serialized_end=2368
-  _globals['_DOCUMENTLIBRARYTOOL']._serialized_start=2370
-  _globals['_DOCUMENTLIBRARYTOOL']._serialized_end=2471
-  _globals['_CONNECTORTOOL']._serialized_start=2473
-  _globals['_CONNECTORTOOL']._serialized_end=2551
-  _globals['_RESPONSEFORMAT']._serialized_start=2554
-  _globals['_RESPONSEFORMAT']._serialized_end=2770
-  _globals['_RESPONSEFORMAT_KIND']._serialized_start=2683
-  _globals['_RESPONSEFORMAT_KIND']._serialized_end=2770
-  _globals['_GUARDRAIL']._serialized_start=2773
-  _globals['_GUARDRAIL']._serialized_end=3196
-  _globals['_GUARDRAIL_STAGE']._serialized_start=3048
-  _globals['_GUARDRAIL_STAGE']._serialized_end=3113
-  _globals['_GUARDRAIL_ACTION']._serialized_start=3115
-  _globals['_GUARDRAIL_ACTION']._serialized_end=3182
+  _globals['_AGENTCONFIGURATION']._serialized_end=949
+  _globals['_AGENTCONFIGURATION_METADATAENTRY']._serialized_start=890
+  _globals['_AGENTCONFIGURATION_METADATAENTRY']._serialized_end=949
+  _globals['_EXAMPLE']._serialized_start=951
+  _globals['_EXAMPLE']._serialized_end=1036
+  _globals['_COMPLETIONARGUMENTS']._serialized_start=1039
+  _globals['_COMPLETIONARGUMENTS']._serialized_end=1723
+  _globals['_TOOL']._serialized_start=1726
+  _globals['_TOOL']._serialized_end=2128
+  _globals['_FUNCTIONTOOL']._serialized_start=2131
+  _globals['_FUNCTIONTOOL']._serialized_end=2331
+  _globals['_WEBSEARCHTOOL']._serialized_start=2333
+  _globals['_WEBSEARCHTOOL']._serialized_end=2348
+  _globals['_CODEINTERPRETERTOOL']._serialized_start=2350
+  _globals['_CODEINTERPRETERTOOL']._serialized_end=2371
+  _globals['_DOCUMENTLIBRARYTOOL']._serialized_start=2373
+  _globals['_DOCUMENTLIBRARYTOOL']._serialized_end=2474
+  _globals['_CONNECTORTOOL']._serialized_start=2476
+  _globals['_CONNECTORTOOL']._serialized_end=2554
+  _globals['_RESPONSEFORMAT']._serialized_start=2557
+  _globals['_RESPONSEFORMAT']._serialized_end=2773
+  _globals['_RESPONSEFORMAT_KIND']._serialized_start=2686
+  _globals['_RESPONSEFORMAT_KIND']._serialized_end=2773
+  _globals['_GUARDRAIL']._serialized_start=2776
+  _globals['_GUARDRAIL']._serialized_end=3199
+  _globals['_GUARDRAIL_STAGE']._serialized_start=3051
+  _globals['_GUARDRAIL_STAGE']._serialized_end=3116
+  _globals['_GUARDRAIL_ACTION']._serialized_start=3118
+  _globals['_GUARDRAIL_ACTION']._serialized_end=3185
 # @@protoc_insertion_point(module_scope)

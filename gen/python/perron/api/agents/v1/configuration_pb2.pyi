@@ -87,7 +87,8 @@ class AgentConfiguration(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that answers: a base model of the operator's models, or a fine-tuned model of the same workspace, "ft:…".
-    1 to 128 characters. An agent's own name is refused.
+    1 to 128 characters. An agent's own name is refused. Required; empty only in what a fine-tuning job promises, whose
+    model it will be.
     """
     description: _builtins.str
     """What the agent is for, in words for people. At most 4096 bytes. Default: nothing."""

@@ -10,6 +10,8 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from perron.api.agents.v1 import configuration_pb2 as _configuration_pb2
+from perron.api.common.v1 import error_reason_pb2 as _error_reason_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -199,20 +201,95 @@ class JobAgent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    NAME_ATTESTED_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
-    """Name for people; 1 to 120 characters, none of them control characters."""
+    """Name for people, unique within the workspace up to look-alikes: 1 to 64 printable characters once brought to NFKC.
+    At most 256 bytes.
+    """
+    name_attested: _builtins.bool
+    """The caller's word that it may use the name (clause 2-name). Required to be true."""
+    @_builtins.property
+    def configuration(self) -> _configuration_pb2.AgentConfiguration:
+        """What the agent is, but for its model, which is the job's: that field stays empty. Kept sealed until the agent is made, and
+        never shown before. Default: nothing but the model.
+        """
+
     def __init__(
         self,
         *,
         display_name: _builtins.str = ...,
+        name_attested: _builtins.bool = ...,
+        configuration: _configuration_pb2.AgentConfiguration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "display_name", b"display_name", "name_attested", b"name_attested"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobAgent: _TypeAlias = JobAgent  # noqa: Y015
+
+@_typing.final
+class PromisedAgent(_message.Message):
+    """What becomes of the agent that a job is to make."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PromisedAgent._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: PromisedAgent._State.ValueType  # 0
+        """Not stated."""
+        STATE_PROMISED: PromisedAgent._State.ValueType  # 1
+        """Waits for the job to succeed; then it is made within seconds, or as soon as agents answers."""
+        STATE_MADE: PromisedAgent._State.ValueType  # 2
+        """Made: `agent_id` of the job names it."""
+        STATE_NOT_MADE: PromisedAgent._State.ValueType  # 3
+        """There is none and will be none. CreateAgent makes one over the job's model, where it has made one."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Where the promise stands."""
+
+    STATE_UNSPECIFIED: PromisedAgent.State.ValueType  # 0
+    """Not stated."""
+    STATE_PROMISED: PromisedAgent.State.ValueType  # 1
+    """Waits for the job to succeed; then it is made within seconds, or as soon as agents answers."""
+    STATE_MADE: PromisedAgent.State.ValueType  # 2
+    """Made: `agent_id` of the job names it."""
+    STATE_NOT_MADE: PromisedAgent.State.ValueType  # 3
+    """There is none and will be none. CreateAgent makes one over the job's model, where it has made one."""
+
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    display_name: _builtins.str
+    """Name for people, as it was asked for."""
+    state: Global___PromisedAgent.State.ValueType
+    """Where the promise stands."""
+    reason: _error_reason_pb2.ErrorReason.ValueType
+    """Why agents refused it, for instance NAME_TAKEN; unspecified unless it is NOT_MADE, and where the job did not succeed."""
+    description: _builtins.str
+    """The same for people; never content. At most 300 characters."""
+    def __init__(
+        self,
+        *,
+        display_name: _builtins.str = ...,
+        state: Global___PromisedAgent.State.ValueType = ...,
+        reason: _error_reason_pb2.ErrorReason.ValueType = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "display_name", b"display_name", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromisedAgent: _TypeAlias = PromisedAgent  # noqa: Y015
 
 @_typing.final
 class Estimate(_message.Message):
@@ -586,7 +663,7 @@ class Job(_message.Message):
     model_id: _builtins.str
     """The model it made; empty until it has succeeded."""
     agent_id: _builtins.str
-    """The agent it made; empty where none was."""
+    """The agent it made, "agt_…"; empty where there is none, or none yet."""
     @_builtins.property
     def hyperparameters(self) -> Global___Hyperparameters:
         """How it trains, with every default filled in."""
@@ -600,7 +677,7 @@ class Job(_message.Message):
         """The files that are only evaluated."""
 
     @_builtins.property
-    def agent(self) -> Global___JobAgent:
+    def agent(self) -> Global___PromisedAgent:
         """The agent it makes when it succeeds; absent for none."""
 
     @_builtins.property
@@ -646,7 +723,7 @@ class Job(_message.Message):
         validation_file_ids: _abc.Iterable[_builtins.str] | None = ...,
         suffix: _builtins.str = ...,
         auto_start: _builtins.bool = ...,
-        agent: Global___JobAgent | None = ...,
+        agent: Global___PromisedAgent | None = ...,
         estimate: Global___Estimate | None = ...,
         progress: Global___Progress | None = ...,
         warnings: _abc.Iterable[Global___JobWarning] | None = ...,
@@ -736,7 +813,7 @@ class JobEvent(_message.Message):
 
     @_builtins.property
     def job(self) -> Global___Job:
-        """The job as it is after a change of its state."""
+        """The job as it is after a change of its state, or of that of its agent."""
 
     @_builtins.property
     def metrics(self) -> Global___Metrics:

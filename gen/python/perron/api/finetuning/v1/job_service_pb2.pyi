@@ -61,7 +61,9 @@ class CreateJobRequest(_message.Message):
 
     @_builtins.property
     def agent(self) -> _job_pb2.JobAgent:
-        """Makes this agent when it succeeds. Default: none."""
+        """Makes this agent when it succeeds, once, for the caller; nothing of it is lost or made twice, whatever stops in between. It
+        is validated now, but no name is reserved: what is refused in the end is told by the job. Default: none.
+        """
 
     def __init__(
         self,

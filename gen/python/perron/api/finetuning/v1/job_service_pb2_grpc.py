@@ -81,7 +81,9 @@ class JobServiceServicer:
 
         Errors: FAILED_PRECONDITION with ENTITLEMENT_MISSING (plan), BASE_MODEL_NOT_TRAINABLE, FILE_NOT_VALID, AGENT_NOT_AVAILABLE;
         NOT_FOUND with RESOURCE_NOT_FOUND (file); RESOURCE_EXHAUSTED with JOBS_TOO_MANY; INVALID_ARGUMENT with FIELD_INVALID
-        (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED.
+        (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; for `agent`, under
+        fields that begin with "agent", what CreateAgent would answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without
+        AGENTS_WRITE), UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +127,8 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams what happened to a job and what happens from now on; ends after the event that ends the job.
+        """Streams what happened to a job and what happens from now on; ends after the event that ends the job, or, where a job that
+        succeeded has promised an agent, after the one that says what became of it.
 
         A client that was cut off goes on after the number it saw last and misses nothing.
         Errors: NOT_FOUND with RESOURCE_NOT_FOUND, also when the workspace ends meanwhile.

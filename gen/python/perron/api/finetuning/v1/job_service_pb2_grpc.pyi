@@ -38,7 +38,9 @@ class JobServiceStub:
 
     Errors: FAILED_PRECONDITION with ENTITLEMENT_MISSING (plan), BASE_MODEL_NOT_TRAINABLE, FILE_NOT_VALID, AGENT_NOT_AVAILABLE;
     NOT_FOUND with RESOURCE_NOT_FOUND (file); RESOURCE_EXHAUSTED with JOBS_TOO_MANY; INVALID_ARGUMENT with FIELD_INVALID
-    (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED.
+    (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; for `agent`, under
+    fields that begin with "agent", what CreateAgent would answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without
+    AGENTS_WRITE), UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     """Returns one job of the key's workspace.
@@ -62,7 +64,8 @@ class JobServiceStub:
     Errors: NOT_FOUND with RESOURCE_NOT_FOUND; INVALID_ARGUMENT with REQUEST_ID_REUSED.
     """
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
-    """Streams what happened to a job and what happens from now on; ends after the event that ends the job.
+    """Streams what happened to a job and what happens from now on; ends after the event that ends the job, or, where a job that
+    succeeded has promised an agent, after the one that says what became of it.
 
     A client that was cut off goes on after the number it saw last and misses nothing.
     Errors: NOT_FOUND with RESOURCE_NOT_FOUND, also when the workspace ends meanwhile.
@@ -83,7 +86,9 @@ class JobServiceAsyncStub(JobServiceStub):
 
     Errors: FAILED_PRECONDITION with ENTITLEMENT_MISSING (plan), BASE_MODEL_NOT_TRAINABLE, FILE_NOT_VALID, AGENT_NOT_AVAILABLE;
     NOT_FOUND with RESOURCE_NOT_FOUND (file); RESOURCE_EXHAUSTED with JOBS_TOO_MANY; INVALID_ARGUMENT with FIELD_INVALID
-    (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED.
+    (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; for `agent`, under
+    fields that begin with "agent", what CreateAgent would answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without
+    AGENTS_WRITE), UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns one job of the key's workspace.
@@ -107,7 +112,8 @@ class JobServiceAsyncStub(JobServiceStub):
     Errors: NOT_FOUND with RESOURCE_NOT_FOUND; INVALID_ARGUMENT with REQUEST_ID_REUSED.
     """
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Streams what happened to a job and what happens from now on; ends after the event that ends the job.
+    """Streams what happened to a job and what happens from now on; ends after the event that ends the job, or, where a job that
+    succeeded has promised an agent, after the one that says what became of it.
 
     A client that was cut off goes on after the number it saw last and misses nothing.
     Errors: NOT_FOUND with RESOURCE_NOT_FOUND, also when the workspace ends meanwhile.
@@ -131,7 +137,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: FAILED_PRECONDITION with ENTITLEMENT_MISSING (plan), BASE_MODEL_NOT_TRAINABLE, FILE_NOT_VALID, AGENT_NOT_AVAILABLE;
         NOT_FOUND with RESOURCE_NOT_FOUND (file); RESOURCE_EXHAUSTED with JOBS_TOO_MANY; INVALID_ARGUMENT with FIELD_INVALID
-        (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED.
+        (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; for `agent`, under
+        fields that begin with "agent", what CreateAgent would answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without
+        AGENTS_WRITE), UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
         """
 
     @_abc_1.abstractmethod
@@ -185,7 +193,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
-        """Streams what happened to a job and what happens from now on; ends after the event that ends the job.
+        """Streams what happened to a job and what happens from now on; ends after the event that ends the job, or, where a job that
+        succeeded has promised an agent, after the one that says what became of it.
 
         A client that was cut off goes on after the number it saw last and misses nothing.
         Errors: NOT_FOUND with RESOURCE_NOT_FOUND, also when the workspace ends meanwhile.
