@@ -35,10 +35,10 @@ class World:
             "operator", "operator", suite.operator_key, operator_roles=frozenset(range(1, 7))
         )
         self.services = {
-            name: self._service(name) for name in ("admission", "quotas", "governance", "agents", "gateway")
+            name: self._service(name)
+            for name in ("admission", "quotas", "governance", "agents", "finetuning", "trainer", "gateway")
         }
-        for name in ("finetuning", "stranger"):  # one is to come, the other nobody knows
-            self.services[name] = self._platform_key(name, service=name)
+        self.services["stranger"] = self._platform_key("stranger", service="stranger")  # nobody knows it
         self.documents = self._documents()
         self.operators = {
             name: self._platform_key(name, role=number)

@@ -49,7 +49,7 @@ def test_an_admit_of_an_agent_is_one_connected_tree_through_five(suite: Suite) -
         trace_id = customer.gateway.trace_id
     spans = tracing.settled(suite.folder / "traces", trace_id)
     assert len(traces.trees(spans)) == 1
-    assert {span.service for span in spans} == set(SERVICES)
+    assert {span.service for span in spans} == set(SERVICES) - {"finetuning"}
 
 
 def test_the_last_trace_is_that_of_the_last_call(suite: Suite) -> None:

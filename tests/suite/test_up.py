@@ -160,7 +160,7 @@ def test_a_killed_service_comes_back_where_it_was(tmp_path: Path) -> None:
         target = own.endpoints["governance"]
         own.kill("governance")
         assert "governance" not in own.pids
-        assert own.died().startswith("governance ended with status -9")
+        assert own.died()["governance"].startswith("governance ended with status -9")
         own.restart("governance")
         assert own.endpoints["governance"] == target
         assert set(own.pids) == set(SERVICES)
@@ -190,7 +190,8 @@ def test_a_refusal_is_exit_code_1_with_its_reason_and_trace(suite: Suite) -> Non
 def test_the_data_files_that_ship_fit_each_other() -> None:
     checked = perron("check", "--json")
     assert checked.status == 0, checked.answer
-    assert {row["file"] for row in checked.parsed} == {"plans", "documents", "tiers", "rules", "models"}
+    files = {"plans", "documents", "tiers", "rules", "models", "bases to train", "distributors"}
+    assert {row["file"] for row in checked.parsed} == files
 
 
 def test_a_plan_whose_tier_is_missing_is_found(tmp_path: Path) -> None:
@@ -207,7 +208,8 @@ def test_a_plan_whose_tier_is_missing_is_found(tmp_path: Path) -> None:
 
 def test_an_entitlement_that_nobody_reads_is_found(tmp_path: Path) -> None:
     plans = tmp_path / "plans.yaml"
-    odd = {"agent_channels": "api,caht", "agent_sharing": "everybody"}
+    odd = {"agent_channels": "api,caht", "agent_sharing": "everybody", "fine_tuning": "yes"}
+    odd |= {"fine_tuning_jobs": "2", "fine_tuning_bytes": "10 GiB"}
     plan = {
         "name": "free",
         "display_name": "Free",
@@ -218,5 +220,8 @@ def test_an_entitlement_that_nobody_reads_is_found(tmp_path: Path) -> None:
     plans.write_text(json.dumps({"plans": [plan]}), encoding="utf-8")
     checked = perron("check", "--json", PERRON_IDENTITY_PLANS_FILE=str(plans))
     assert checked.status == 1
-    fault = "gives nothing by agent_channels caht, agent_sharing, which is workspace or none"
+    fault = (
+        "gives nothing by agent_channels caht, agent_sharing, which is workspace or none, "
+        "fine_tuning_bytes, which is a number"
+    )
     assert {"file": "plans", "holds": "free", "fault": fault} in checked.parsed

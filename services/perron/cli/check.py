@@ -41,6 +41,14 @@ def _findings() -> Iterator[dict[str, str]]:
     )
     models, fault = _read("admission", "models")
     yield _finding("models", models and ", ".join(models), fault)
+    bases, fault = _read("finetuning", "bases")
+    yield _finding(
+        "bases to train", bases and (", ".join(one.name for one in bases if one.trainable) or "none"), fault
+    )
+    distributors, fault = _read("finetuning", "distributors")
+    yield _finding(
+        "distributors", ", ".join(sorted(distributors or ())) or (None if fault else "none"), fault
+    )
     if plans and tiers:
         known = {tier.name for tier in tiers}
         for plan in plans.all:
@@ -60,13 +68,21 @@ def _findings() -> Iterator[dict[str, str]]:
 
 
 def _unread_entitlements(plans: Any) -> Iterator[dict[str, str]]:
-    """Entitlements of plans that agents reads as nothing, which nobody would write on purpose."""
+    """Entitlements of plans that a service reads as nothing, which nobody would write on purpose."""
     channels = {one.lower() for one in importlib.import_module("perron.agents.visibility").Channel}
     for plan in plans.all:
         named = {one.strip() for one in plan.entitlements.get("agent_channels", "").split(",")} - {""}
         odd = [f"agent_channels {one}" for one in sorted(named - channels)]
         if plan.entitlements.get("agent_sharing", "none") not in {"workspace", "none"}:
             odd.append("agent_sharing, which is workspace or none")
+        if plan.entitlements.get("fine_tuning", "no") not in {"yes", "no"}:
+            odd.append("fine_tuning, which is yes or no")
+        if plan.entitlements.get("fine_tuning") == "yes":
+            odd += [
+                f"{count}, which is a number"
+                for count in ("fine_tuning_jobs", "fine_tuning_bytes")
+                if not plan.entitlements.get(count, "").isdecimal()
+            ]
         if odd:
             yield _finding("plans", plan.name, f"gives nothing by {', '.join(odd)}")
 
@@ -104,4 +120,22 @@ def _models(settings: Any) -> Any:
     return settings.base_models()
 
 
-_READERS = {"plans": _plans, "documents": _documents, "tiers": _tiers, "rules": _rules, "models": _models}
+def _bases(settings: Any) -> Any:
+    files = importlib.import_module("perron.finetuning.operator_files")
+    return files.read_base_models(settings.models_file).all()
+
+
+def _distributors(settings: Any) -> Any:
+    files = importlib.import_module("perron.finetuning.operator_files")
+    return files.read_distributors(settings.distributors_file)
+
+
+_READERS = {
+    "plans": _plans,
+    "documents": _documents,
+    "tiers": _tiers,
+    "rules": _rules,
+    "models": _models,
+    "bases": _bases,
+    "distributors": _distributors,
+}

@@ -9,7 +9,14 @@ from grpc_health.v1 import health_pb2
 from perron.chassis.errors import SetupError
 
 # In the order in which they are shown; the number is added to the first port.
-PORT_OFFSETS: Mapping[str, int] = {"admission": 0, "identity": 1, "quotas": 2, "governance": 3, "agents": 4}
+PORT_OFFSETS: Mapping[str, int] = {
+    "admission": 0,
+    "identity": 1,
+    "quotas": 2,
+    "governance": 3,
+    "agents": 4,
+    "finetuning": 5,
+}
 SERVICES = tuple(PORT_OFFSETS)
 
 

@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from perron.chassis.settings import ProcessSettings, ServiceSettings
 from perron.cli.listening import SERVICES
+from perron.cli.training import TRAINER
 
 REASONS = Path("protos/perron/api/common/v1/error_reason.proto")
 
@@ -43,7 +44,7 @@ def settings_page() -> str:
     """The page of settings: those that all services have, then each service's own."""
     sections = [_SETTINGS_HEAD, "\n## Every service\n", "`<SERVICE>` is its name in capitals.\n", _TABLE_HEAD]
     sections += [_setting("PERRON_<SERVICE>_", *field) for field in _fields(ServiceSettings)]
-    for service in (*SERVICES, "finetuning", "trainer"):
+    for service in (*SERVICES, TRAINER):
         settings = importlib.import_module(f"perron.{service}.settings").Settings
         common = set(ServiceSettings.model_fields) if issubclass(settings, ServiceSettings) else set()
         own = [field for field in _fields(settings) if field[0] not in common]

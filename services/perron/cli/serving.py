@@ -13,11 +13,12 @@ from typing import Annotated, NoReturn
 import typer
 from rich.markup import escape
 
-from perron.cli import output
+from perron.cli import output, training
 from perron.cli.connection import folder
 from perron.cli.listening import SERVICES
 from perron.cli.output import AsJson
 from perron.cli.suite import STORES, Suite
+from perron.cli.training import TRAINER
 
 PORT_BASE = 7400
 
@@ -42,7 +43,8 @@ def up(
 ) -> None:
     """Start every service on this machine, with its data in var/, until Ctrl-C.
 
-    Stores are migrated, and operator and service keys made, at the first start.
+    Stores are migrated, and operator and service keys made, at the first start. Where the extra `trainer` is
+    installed, a trainer runs too, with a tiny base model to try it with; TRAINER=0 leaves it out.
     """
     stop = threading.Event()
     with _signals(stop), output.notes.status("starting") as status:
@@ -50,15 +52,20 @@ def up(
             var or folder(),
             ports=port_base,
             environment=_traced(),
+            trainer=training.wanted(),
             progress=lambda step: status.update(f"{step} …"),
         )
         with suite:
             status.stop()
             _announce(suite, as_json=as_json)
+            untrained = False
             while not stop.wait(0.5):
                 died = suite.died()
-                if died:
-                    _fail(died)
+                if TRAINER in died and not untrained:  # killed for its memory, say: the services need none
+                    untrained = True
+                    output.note(f"{died[TRAINER]}; jobs wait for another: perron trainer")
+                for service in died.keys() - {TRAINER}:
+                    _fail(died[service])
             output.note("draining")
     output.note("stopped")
 
@@ -127,8 +134,8 @@ def _announce(suite: Suite, *, as_json: bool) -> None:
         sys.stdout.flush()
         return
     rows = [
-        {"service": name, "address": target, "process": suite.pids[name]}
-        for name, target in suite.endpoints.items()
+        {"service": name, "address": suite.endpoints.get(name, "none: it asks finetuning"), "process": pid}
+        for name, pid in sorted(suite.pids.items(), key=lambda one: (*suite.endpoints, TRAINER).index(one[0]))
     ]
     output.show_list(rows, ("service", "address", "process"), as_json=False, empty="")
     output.note(f"data, keys and logs are in {suite.folder}; Ctrl-C ends it")

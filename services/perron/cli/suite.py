@@ -2,7 +2,7 @@
 
 `up`, `demo`, the suite tests and the bench all start it through this one piece, so what they see is what
 runs. Identity comes first, because every other service needs a key that only identity can mint; the rest
-start together.
+start together. A trainer runs beside them where it is asked for.
 """
 
 import json
@@ -20,25 +20,30 @@ from typing import Self
 import grpc
 
 from perron.chassis.errors import SetupError
-from perron.cli import listening, minting
+from perron.cli import listening, minting, training
 from perron.cli.listening import SERVICES
+from perron.cli.training import TRAINER
 
 # Who asks whom: a service comes up after, and goes down before, those it asks.
-STOP_ORDER = (("admission",), ("agents",), ("governance", "quotas"), ("identity",))
+STOP_ORDER = (("admission", TRAINER), ("agents",), ("finetuning",), ("governance", "quotas"), ("identity",))
 PEERS: Mapping[str, tuple[str, ...]] = {
-    "admission": ("identity", "quotas", "governance", "agents"),
+    "admission": ("identity", "quotas", "governance", "agents", "finetuning"),
     "quotas": ("identity",),
     "governance": ("identity",),
-    "agents": ("identity", "governance"),
+    "agents": ("identity", "governance", "finetuning"),
+    "finetuning": ("identity", "governance"),
+    TRAINER: ("finetuning",),
 }
-STORES = ("identity", "quotas", "governance", "agents")
+STORES = ("identity", "quotas", "governance", "agents", "finetuning")
 
-# What wraps the keys of records and of agents, and where those are kept: one apart from the other.
-_ROOTS = {"governance": "root", "agents": "agents-root"}
-_VAULTS = {"governance": "vault", "agents": "agents-vault"}
+# What wraps the keys of records, agents and files, and where those are kept: each apart from the others.
+_ROOTS = {"governance": "root", "agents": "agents-root", "finetuning": "finetuning-root"}
+_VAULTS = {"governance": "vault", "agents": "agents-vault", "finetuning": "finetuning-vault"}
 
 # Secrets that services read and never write: what seals admission ids, and the roots.
 _SECRETS = ("sealing", *_ROOTS.values())
+
+_CHILDREN = (*SERVICES, TRAINER)
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -48,7 +53,8 @@ class Suite:
     """The services with their data in one folder, each its own process on loopback.
 
     `ports` is the port of admission, the others follow; 0 draws free ones. `environment` is added to every
-    service's own. After `start`: `endpoints` and `pids` by service, `operator_key` and `gateway_key`.
+    service's own. With `trainer` a worker that fine-tunes runs too. After `start`: `endpoints` and `pids` by
+    service, `operator_key` and `gateway_key`.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class Suite:
         ports: int = 0,
         environment: Mapping[str, str] | None = None,
         services: Sequence[str] = SERVICES,
+        trainer: bool = False,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.folder = Path(folder).resolve()
@@ -66,6 +73,7 @@ class Suite:
         self._ports = ports
         self._environment = dict(environment or {})
         self._services = tuple(name for name in SERVICES if name in services)
+        self._trainer = trainer
         self._progress = progress
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._log_starts: dict[str, int] = {}
@@ -85,7 +93,7 @@ class Suite:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process of each service that runs."""
+        """The process of each service that runs, and of the trainer."""
         return {name: process.pid for name, process in self._processes.items() if process.poll() is None}
 
     @property
@@ -107,19 +115,28 @@ class Suite:
             if not (self.folder / "keys" / name).exists():
                 write_private(self.folder / "keys" / name, secrets.token_hex(32) + "\n")
         self.endpoints = listening.addresses(self._services, self._ports)
+        tiny = training.tiny_base(self.folder)
+        draft = tiny.with_name("tiny.draft")
+        making = training.TinyBase(draft) if self._trainer and not tiny.exists() else None
         self._migrate("identity")
         self._launch("identity")
         rest = tuple(name for name in self._services if name != "identity")
         for name in rest:
             if name in STORES:
                 self._migrate(name)
-        missing = [name for name in (*rest, "gateway") if not self._key_path(name).exists()]
+        missing = [name for name in (*rest, "gateway", TRAINER) if not self._key_path(name).exists()]
         if missing:
             self._await_serving(("identity",))
             self._mint(missing)
         for name in rest:
             self._launch(name)
         self._await_serving(self._services)
+        if making is not None:
+            self._progress("making a tiny base model")
+            making.made()
+            draft.replace(tiny)
+        if self._trainer:
+            self._launch(TRAINER)
         self._write_whereabouts()
 
     def stop(self) -> None:
@@ -152,34 +169,38 @@ class Suite:
         if service in self.pids:
             self.terminate(service)
         self._launch(service)
-        self._await_serving((service,))
+        if service in self.endpoints:
+            self._await_serving((service,))
 
-    def died(self) -> str:
-        """One line about a service that ended by itself; empty while all run."""
-        for name, process in self._processes.items():
-            status = process.poll()
-            if status is not None:
-                return f"{name} ended with status {status}: {self._last_line(name)}"
-        return ""
+    def died(self) -> dict[str, str]:
+        """One line about each process that ended by itself; nothing while all run."""
+        return {
+            name: f"{name} ended with status {process.returncode}: {self._last_line(name)}"
+            for name, process in self._processes.items()
+            if process.poll() is not None
+        }
 
     def environment(self, service: str) -> dict[str, str]:
         """What a service is configured with, beside what the caller's own environment says."""
         prefix = f"PERRON_{service.upper()}_"
-        settings = {"LISTEN_ADDRESS": self.endpoints[service], "TRACE_FILE": self._trace_path(service)}
+        settings = {} if service == TRAINER else self._of_a_service(service)
         settings |= {f"{peer.upper()}_TARGET": self.endpoints[peer] for peer in PEERS.get(service, ())}
-        if service in STORES:
-            settings["DATABASE_URL"] = self._database_url(service)
         keys = self.folder / "keys"
         match service:
             case "identity":
                 settings["BOOTSTRAP_KEY_FILE"] = str(self._key_path("operator"))
                 settings["PEPPER_FILE"] = str(keys / "pepper")
                 settings["SIGNING_KEYS_FILE"] = str(keys / "signing")
-            case "governance" | "agents":
+            case "governance" | "agents" | "finetuning":
                 settings["ROOT_KEY_FILE"] = str(keys / _ROOTS[service])
                 settings["VAULT_FOLDER"] = str(self.folder / _VAULTS[service])
+                if service == "finetuning":
+                    given = self._given("PERRON_FINETUNING_STORAGE_URL")
+                    settings["STORAGE_URL"] = given or str(self.folder / "storage")
             case "admission":
                 settings["SEALING_KEY_FILE"] = str(keys / "sealing")
+            case "trainer":
+                settings |= training.settings(self.folder, self._given("PERRON_FINETUNING_MODELS_FILE"))
             case _:
                 pass
         if service != "identity":
@@ -191,9 +212,16 @@ class Suite:
             name: value
             for name, value in self._environment.items()
             if not name.startswith(
-                tuple(f"PERRON_{other.upper()}_" for other in SERVICES if other != service)
+                tuple(f"PERRON_{other.upper()}_" for other in _CHILDREN if other != service)
             )
         }
+
+    def _of_a_service(self, service: str) -> dict[str, str]:
+        """What trainers have not: an address, spans in a file, a store."""
+        settings = {"LISTEN_ADDRESS": self.endpoints[service], "TRACE_FILE": str(self._trace_path(service))}
+        if service in STORES:
+            settings["DATABASE_URL"] = self._database_url(service)
+        return settings
 
     def _migrate(self, service: str) -> None:
         from perron.chassis.migrations import runner  # alembic is a fifth of a second that few commands need
@@ -244,9 +272,11 @@ class Suite:
         write_private(self.folder / "credentials.json", json.dumps(keys, indent=2) + "\n")
 
     def _database_url(self, service: str) -> str:
-        name = f"PERRON_{service.upper()}_DATABASE_URL"
-        url = self._environment.get(name) or os.environ.get(name)
+        url = self._given(f"PERRON_{service.upper()}_DATABASE_URL")
         return url or f"sqlite:///{self.folder / service}.sqlite"
+
+    def _given(self, name: str) -> str:
+        return self._environment.get(name) or os.environ.get(name) or ""
 
     def _key_path(self, name: str) -> Path:
         return self.folder / "keys" / f"{name}.key"
@@ -276,7 +306,7 @@ def write_private(path: Path, text: str) -> None:
 
 def _inherited() -> dict[str, str]:
     # A person's own key, and whatever else is for the command line, is none of the services' business.
-    ours = tuple(f"PERRON_{name.upper()}_" for name in SERVICES)
+    ours = tuple(f"PERRON_{name.upper()}_" for name in _CHILDREN)
     return {
         name: value
         for name, value in os.environ.items()

@@ -84,6 +84,8 @@ class Scope(StrEnum):
     DATA_WRITE = "DATA_WRITE"
     AGENTS_READ = "AGENTS_READ"
     AGENTS_WRITE = "AGENTS_WRITE"
+    FINE_TUNING_READ = "FINE_TUNING_READ"
+    FINE_TUNING_WRITE = "FINE_TUNING_WRITE"
 
 
 ALL_SCOPES: Final = frozenset(str(scope) for scope in Scope)

@@ -39,7 +39,7 @@ async def _run(settings: Settings) -> None:
         worker = Worker(
             peer,
             settings.worker_name(),
-            await asyncio.to_thread(bases.load, settings.models_file),
+            await asyncio.to_thread(bases.load, settings.models_file, settings.models_folder),
             scratch,
             capabilities,
             device=settings.device,

@@ -3,7 +3,7 @@
     models:
       - name: tiny
         trainable: true
-        folder: var/models/tiny      # from the working directory, or absolute
+        folder: tiny                 # from the models folder, or absolute
       - name: small-1
         trainable: true
         hub:                         # by a commit, not by a name that can move
@@ -47,7 +47,7 @@ class UnfitBaseError(Exception):
     """A base model that cannot be trained here; the text says why."""
 
 
-def load(models_file: str, fetch: Fetch | None = None) -> dict[str, Base]:
+def load(models_file: str, models_folder: Path, fetch: Fetch | None = None) -> dict[str, Base]:
     """Reads the list and looks at each trainable base; one that is unfit is left out, with a line in the log.
 
     Raises SetupError for a file of another form, and where nothing is left to train.
@@ -60,7 +60,7 @@ def load(models_file: str, fetch: Fetch | None = None) -> dict[str, Base]:
         bases = {}
         for entry in entries:
             try:
-                bases[entry["name"]] = _base(entry, fetch or _from_hub)
+                bases[entry["name"]] = _base(entry, models_folder, fetch or _from_hub)
             except UnfitBaseError as unfit:
                 telemetry.logger("bases").warning("base model left out", base=entry["name"], why=str(unfit))
     except OSError as error:
@@ -86,11 +86,11 @@ def examine(folder: Path) -> None:
         raise UnfitBaseError(f"{folder} brings code of its own")
 
 
-def _base(entry: dict[str, Any], fetch: Fetch) -> Base:
+def _base(entry: dict[str, Any], models_folder: Path, fetch: Fetch) -> Base:
     hub = entry.get("hub") or {}
     revision = str(hub.get("revision", ""))
     if "folder" in entry:
-        folder = Path(entry["folder"]).resolve()
+        folder = (models_folder / entry["folder"]).resolve()
     elif _COMMIT.fullmatch(revision):
         folder = fetch(hub["repository"], revision)
     else:

@@ -34,6 +34,10 @@ class Settings(ProcessSettings):
         description="The operator's base models, YAML: those that are trainable name a folder, or a "
         "repository of the hub with a revision.",
     )
+    models_folder: Path = Field(
+        Path("var/models"),
+        description="Where the base models lie that the models file names by a relative folder.",
+    )
     scratch_folder: str = Field(
         "var/scratch",
         description="Folder for inputs and weights of the job at hand, this worker's alone. "

@@ -9,6 +9,7 @@ from perron.chassis.errors import SetupError
 from perron.cli import listening, suite
 from perron.cli.listening import SERVICES
 from perron.cli.suite import PEERS, STOP_ORDER, Suite
+from perron.cli.training import TRAINER
 
 
 def test_a_persons_own_key_is_not_handed_to_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +26,7 @@ def test_a_persons_own_key_is_not_handed_to_the_services(monkeypatch: pytest.Mon
 def test_each_service_is_told_of_those_it_asks_and_of_no_other_services_settings(tmp_path: Path) -> None:
     planned = Suite(tmp_path, environment={"PERRON_QUOTAS_TIERS_FILE": "tiers", "OTEL_TRACES_SAMPLER": "x"})
     planned.endpoints = {name: f"127.0.0.1:{index}" for index, name in enumerate(SERVICES)}
-    for service in SERVICES:
+    for service in (*SERVICES, TRAINER):
         told = planned.environment(service)
         targets = {name for name in told if name.endswith("_TARGET")}
         assert targets == {
@@ -37,7 +38,7 @@ def test_each_service_is_told_of_those_it_asks_and_of_no_other_services_settings
 
 def test_a_service_ends_before_those_it_asks() -> None:
     order = [name for names in STOP_ORDER for name in names]
-    assert sorted(order) == sorted(SERVICES)
+    assert sorted(order) == sorted((*SERVICES, TRAINER))
     for service, peers in PEERS.items():
         for peer in peers:
             assert order.index(service) < order.index(peer)

@@ -41,11 +41,12 @@ def test_a_base_is_a_folder_or_a_commit_of_the_hub(tmp_path: Path) -> None:
             tmp_path,
             "models:\n"
             '  - {name: "*"}\n'
-            f"  - {{name: tiny, trainable: true, folder: {tmp_path}/models/tiny, methods: [LORA]}}\n"
+            f"  - {{name: tiny, trainable: true, folder: tiny, methods: [LORA]}}\n"
             f"  - {{name: small-1, trainable: true, hub: {hub}}}\n"
             f"  - {{name: closed, folder: {tmp_path}/models/tiny}}\n"
             "currency: EUR\n",
         ),
+        tmp_path / "models",
         fetch,
     )
 
@@ -80,7 +81,9 @@ def test_an_unfit_base_is_left_out_and_the_others_stay(entry: str, tmp_path: Pat
     entry = entry.replace("folder: ", f"folder: {tmp_path}/")
 
     found = bases.load(
-        listed(tmp_path, models % (tmp_path, entry)), lambda _repository, _revision: tmp_path / "absent"
+        listed(tmp_path, models % (tmp_path, entry)),
+        tmp_path,
+        lambda _repository, _revision: tmp_path / "absent",
     )
 
     assert list(found) == ["good"]
@@ -92,9 +95,9 @@ def test_an_unfit_base_is_left_out_and_the_others_stay(entry: str, tmp_path: Pat
 )
 def test_a_list_without_a_base_to_train_prevents_the_start(text: str, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="PERRON_TRAINER_MODELS_FILE"):
-        bases.load(listed(tmp_path, text))
+        bases.load(listed(tmp_path, text), tmp_path)
 
 
 def test_a_list_that_is_not_there_prevents_the_start(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="No such file"):
-        bases.load(str(tmp_path / "models.yaml"))
+        bases.load(str(tmp_path / "models.yaml"), tmp_path)
