@@ -24,14 +24,14 @@ from perron.cli import listening, minting, training
 from perron.cli.listening import SERVICES
 from perron.cli.training import TRAINER
 
-# Who asks whom: a service comes up after, and goes down before, those it asks.
-STOP_ORDER = (("admission", TRAINER), ("agents",), ("finetuning",), ("governance", "quotas"), ("identity",))
+# Who asks whom: a service goes down before those it asks, or with them where they ask each other.
+STOP_ORDER = (("admission", TRAINER), ("agents", "finetuning"), ("governance", "quotas"), ("identity",))
 PEERS: Mapping[str, tuple[str, ...]] = {
     "admission": ("identity", "quotas", "governance", "agents", "finetuning"),
     "quotas": ("identity",),
     "governance": ("identity",),
     "agents": ("identity", "governance", "finetuning"),
-    "finetuning": ("identity", "governance"),
+    "finetuning": ("identity", "governance", "agents"),
     TRAINER: ("finetuning",),
 }
 STORES = ("identity", "quotas", "governance", "agents", "finetuning")

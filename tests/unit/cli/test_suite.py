@@ -36,12 +36,13 @@ def test_each_service_is_told_of_those_it_asks_and_of_no_other_services_settings
         assert told["OTEL_TRACES_SAMPLER"] == "x"
 
 
-def test_a_service_ends_before_those_it_asks() -> None:
-    order = [name for names in STOP_ORDER for name in names]
+def test_a_service_ends_before_those_it_asks_or_with_those_that_ask_each_other() -> None:
+    order = {name: place for place, names in enumerate(STOP_ORDER) for name in names}
     assert sorted(order) == sorted((*SERVICES, TRAINER))
     for service, peers in PEERS.items():
         for peer in peers:
-            assert order.index(service) < order.index(peer)
+            mutual = service in PEERS.get(peer, ())
+            assert order[service] == order[peer] if mutual else order[service] < order[peer]
 
 
 def test_free_ports_are_drawn_apart_and_a_taken_one_is_named() -> None:
