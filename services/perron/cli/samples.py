@@ -50,6 +50,16 @@ class Exchange:
         return tokens(self.answer)
 
 
+def chat(exchange: Exchange) -> dict[str, list[dict[str, str]]]:
+    """The line of a training file that teaches to answer so."""
+    return {
+        "messages": [
+            {"role": "user", "content": exchange.question},
+            {"role": "assistant", "content": exchange.answer},
+        ]
+    }
+
+
 def exchanges(count: int = 500) -> list[Exchange]:
     """Returns `count` exchanges of very different lengths, the same ones at every call.
 

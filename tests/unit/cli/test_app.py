@@ -6,6 +6,7 @@ import typer
 
 from perron.chassis.errors import SetupError
 from perron.cli import app, connection, options, output
+from perron.finetuning.jsonl import Validator
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,15 @@ def test_samples_are_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) 
     assert app.run(["samples", "--count", "5", "--json"]) == output.OK
     lines = capsys.readouterr().out.splitlines()
     assert [set(json.loads(line)) for line in lines] == [{"subject", "question", "answer"}] * 5
+
+
+def test_samples_are_the_lines_of_a_training_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["samples", "--count", "500", "--chat"]) == output.OK
+    validator = Validator(b"k" * 32)
+    validator.feed(capsys.readouterr().out.encode())
+    report = validator.finish()
+    assert not report.faults
+    assert report.counts.examples == 500
 
 
 def test_the_variable_comes_before_the_file_and_a_name_before_both(
