@@ -184,7 +184,8 @@ class Suite:
         """What a service is configured with, beside what the caller's own environment says."""
         prefix = f"PERRON_{service.upper()}_"
         settings = {} if service == TRAINER else self._of_a_service(service)
-        settings |= {f"{peer.upper()}_TARGET": self.endpoints[peer] for peer in PEERS.get(service, ())}
+        peers = [peer for peer in PEERS.get(service, ()) if peer in self.endpoints]
+        settings |= {f"{peer.upper()}_TARGET": self.endpoints[peer] for peer in peers}
         keys = self.folder / "keys"
         match service:
             case "identity":
