@@ -64,6 +64,18 @@ class KeyStore(Mutations):
         """Revokes a key; what was minted with it is refused by its ancestry."""
         self._change_key(key_id, revoke_time=revoke_us)
 
+    def revoke_keys_of(self, workspace_id: str, member_id: str, revoke_us: int) -> None:
+        """Revokes the keys that a member owns in a workspace."""
+        self.tx.execute(
+            update(api_keys)
+            .where(
+                api_keys.c.workspace_id == workspace_id,
+                api_keys.c.owner_member_id == member_id,
+                api_keys.c.revoke_time.is_(None),
+            )
+            .values(version=api_keys.c.version + 1, revoke_time=revoke_us)
+        )
+
     def has_keys(self) -> bool:
         """Says whether any key was ever written here."""
         return self.tx.execute(select(api_keys.c.key_id).limit(1)).first() is not None

@@ -121,6 +121,9 @@ class Members:
             member = store.member_in(workspace_id, member_id)
             _require_manageable(caller, member)
             store.remove_membership(workspace_id, member_id)
+            # Its keys stay dead should it be added again; an ADMIN belongs to every workspace all the same.
+            if member.organization_role is not OrganizationRole.ADMIN:
+                store.revoke_keys_of(workspace_id, member_id, store.now_us())
         self._done(store, call, "member.removed", member)
 
     def find(self, store: Store, questions: Sequence[tuple[str, str, str]]) -> Sequence[Member | NotFound]:

@@ -195,17 +195,16 @@ def _line(facts: KeyFacts, elders: dict[str, KeyFacts]) -> tuple[KeyFacts, ...]:
 
 
 def _refusal(facts: KeyFacts, line: tuple[KeyFacts, ...]) -> KeyState | None:
-    if facts.revoked or len(line) != len(facts.ancestors) or any(elder.revoked for elder in line):
-        return KeyState.REVOKED
-    if facts.kind is not KeyKind.CUSTOMER:
-        return None
-    if not facts.workspace_exists:
-        return KeyState.REVOKED
-    if facts.organization_state is not OrganizationState.ACTIVE:
-        return KeyState.TERMINATED
-    if not facts.owner_belongs or not all(elder.owner_belongs for elder in line):
-        return KeyState.OWNER_REMOVED
-    return None
+    revoked = facts.revoked or len(line) != len(facts.ancestors) or any(elder.revoked for elder in line)
+    if facts.kind is KeyKind.CUSTOMER:
+        if not facts.workspace_exists:
+            return KeyState.REVOKED
+        if facts.organization_state is not OrganizationState.ACTIVE:
+            return KeyState.TERMINATED
+        # The keys of a member who leaves are revoked too; that the member has left says more.
+        if not facts.owner_belongs or not all(elder.owner_belongs for elder in line):
+            return KeyState.OWNER_REMOVED
+    return KeyState.REVOKED if revoked else None
 
 
 def _effective_roles(

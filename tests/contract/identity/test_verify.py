@@ -72,7 +72,7 @@ async def test_a_key_bound_to_networks_is_refused_elsewhere_and_nowhere(identity
     assert refusal.code == "PERMISSION_DENIED"
 
 
-async def test_removing_a_member_refuses_its_keys_and_their_children_at_the_next_call(
+async def test_removing_a_member_refuses_its_keys_and_their_children_at_the_next_call_and_for_good(
     identity: Identity,
 ) -> None:
     tenant = await identity.tenant()
@@ -93,6 +93,18 @@ async def test_removing_a_member_refuses_its_keys_and_their_children_at_the_next
         tenant.secret,
     )
     assert [await identity.state(each.secret) for each in (key, child)] == ["OWNER_REMOVED"] * 2
+    await identity.call(
+        identity.workspaces.AddMember,
+        workspace_pb2.AddMemberRequest(
+            workspace_id=tenant.workspace_id,
+            member_id=added.member.member_id,
+            workspace_role=roles_pb2.WORKSPACE_ROLE_MEMBER,
+        ),
+        tenant.secret,
+    )
+    assert [await identity.state(each.secret) for each in (key, child)] == ["REVOKED"] * 2
+    new = await identity.mint(tenant.secret, owner_member_id=added.member.member_id)
+    assert await identity.state(new.secret) == "VALID"
 
 
 async def test_a_passport_says_what_verify_said_and_lives_thirty_seconds(identity: Identity) -> None:

@@ -163,7 +163,8 @@ class WorkspaceServiceServicer:
 
     def RemoveMember(self, request, context):
         """Removes a member from a workspace, or from the organization. Its keys there, and all keys minted with them, are refused
-        from the answer on.
+        from the answer on, and stay so if the member is added again. An organization ADMIN belongs to every workspace and
+        keeps its keys until it is removed from the organization.
 
         Errors: NOT_FOUND with RESOURCE_NOT_FOUND; PERMISSION_DENIED with ROLE_MISSING; FAILED_PRECONDITION with LAST_ADMIN;
         INVALID_ARGUMENT with REQUEST_ID_REUSED.

@@ -80,7 +80,8 @@ class WorkspaceServiceStub:
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_workspace_pb2.RemoveMemberRequest, _workspace_pb2.RemoveMemberResponse]
     """Removes a member from a workspace, or from the organization. Its keys there, and all keys minted with them, are refused
-    from the answer on.
+    from the answer on, and stay so if the member is added again. An organization ADMIN belongs to every workspace and
+    keeps its keys until it is removed from the organization.
 
     Errors: NOT_FOUND with RESOURCE_NOT_FOUND; PERMISSION_DENIED with ROLE_MISSING; FAILED_PRECONDITION with LAST_ADMIN;
     INVALID_ARGUMENT with REQUEST_ID_REUSED.
@@ -144,7 +145,8 @@ class WorkspaceServiceAsyncStub(WorkspaceServiceStub):
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_workspace_pb2.RemoveMemberRequest, _workspace_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Removes a member from a workspace, or from the organization. Its keys there, and all keys minted with them, are refused
-    from the answer on.
+    from the answer on, and stay so if the member is added again. An organization ADMIN belongs to every workspace and
+    keeps its keys until it is removed from the organization.
 
     Errors: NOT_FOUND with RESOURCE_NOT_FOUND; PERMISSION_DENIED with ROLE_MISSING; FAILED_PRECONDITION with LAST_ADMIN;
     INVALID_ARGUMENT with REQUEST_ID_REUSED.
@@ -253,7 +255,8 @@ class WorkspaceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workspace_pb2.RemoveMemberResponse, _abc.Awaitable[_workspace_pb2.RemoveMemberResponse]]:
         """Removes a member from a workspace, or from the organization. Its keys there, and all keys minted with them, are refused
-        from the answer on.
+        from the answer on, and stay so if the member is added again. An organization ADMIN belongs to every workspace and
+        keeps its keys until it is removed from the organization.
 
         Errors: NOT_FOUND with RESOURCE_NOT_FOUND; PERMISSION_DENIED with ROLE_MISSING; FAILED_PRECONDITION with LAST_ADMIN;
         INVALID_ARGUMENT with REQUEST_ID_REUSED.
