@@ -1,6 +1,5 @@
 """The commands of `perron`, by name, and what an error of each becomes: a line on stderr and an exit code."""
 
-import importlib.metadata
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -13,6 +12,8 @@ from perron.cli import (
     agents,
     check,
     decisions,
+    files,
+    jobs,
     keys,
     limits,
     models,
@@ -35,6 +36,8 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage or set-up.
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata  # a hundredth of a second, which is felt at every other command
+
         output.answers.print(f"perron {importlib.metadata.version('perron')}")
         raise typer.Exit
 
@@ -62,6 +65,8 @@ def build() -> typer.Typer:
     app.add_typer(agents.app, name="agents", rich_help_panel=ask)
     app.add_typer(limits.app, name="limits", rich_help_panel=ask)
     app.command(rich_help_panel=ask)(limits.usage)
+    app.add_typer(files.app, name="files", rich_help_panel=ask)
+    app.add_typer(jobs.app, name="jobs", rich_help_panel=ask)
     app.add_typer(models.app, name="models", rich_help_panel=ask)
     app.add_typer(decisions.app, name="decisions", rich_help_panel=ask)
     app.command(rich_help_panel=ask)(admit.admit)

@@ -21,6 +21,12 @@ from perron.cli import output
 KEY_VARIABLE = "PERRON_API_KEY"
 FOLDER_VARIABLE = "PERRON_VAR"
 TIMEOUT_SECONDS = 10.0
+_CHANNEL_OPTIONS = (
+    ("grpc.keepalive_time_ms", 30_000),  # a stream notices that its peer is gone without a word
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
 
 Stub = TypeVar("Stub")
 Request = TypeVar("Request")
@@ -34,6 +40,10 @@ class RefusedError(Exception):
         super().__init__(error.message)
         self.error = error
         self.trace_id = trace_id
+
+
+class UnreachableError(SetupError):
+    """Nobody answers, or the connection broke before the answer was whole; a later call may succeed."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -99,27 +109,43 @@ class Connection:
         if name not in self._targets:
             raise SetupError(f"no address of {name} in {folder() / 'endpoints.json'}")
         if name not in self._channels:
-            self._channels[name] = grpc.insecure_channel(self._targets[name])
+            self._channels[name] = grpc.insecure_channel(self._targets[name], _CHANNEL_OPTIONS)
         return stub(self._channels[name])
 
     def ask(self, method: "grpc.UnaryUnaryMultiCallable[Request, Response]", request: Request) -> Response:
-        """Calls a method; RefusedError where the service said no, SetupError where nobody answers."""
+        """Calls a method; RefusedError where the service said no, UnreachableError where nobody answers."""
         try:
             return method(request, timeout=TIMEOUT_SECONDS, metadata=self._metadata())
         except grpc.RpcError as failed:
             raise self._refused(method, failed) from None
 
     def ask_stream(
-        self, method: "grpc.UnaryStreamMultiCallable[Request, Response]", request: Request
+        self,
+        method: "grpc.UnaryStreamMultiCallable[Request, Response]",
+        request: Request,
+        *,
+        timeout: float | None = TIMEOUT_SECONDS,
     ) -> Iterator[Response]:
-        """Calls a method that answers in pieces, and gives them one by one; raises as `ask` does."""
-        call = method(request, timeout=TIMEOUT_SECONDS, metadata=self._metadata())
+        """Calls a method that answers in pieces, and gives them one by one; raises as `ask` does.
+
+        `timeout` bounds all pieces together, in seconds; None bounds nothing.
+        """
+        call = method(request, timeout=timeout, metadata=self._metadata())
         try:
             yield from call
         except grpc.RpcError as failed:
             raise self._refused(method, failed) from None
         finally:
             call.cancel()
+
+    def send_stream(
+        self, method: "grpc.StreamUnaryMultiCallable[Request, Response]", requests: Iterator[Request]
+    ) -> Response:
+        """Sends pieces, however long that takes, and returns what is answered; raises as `ask` does."""
+        try:
+            return method(requests, metadata=self._metadata())
+        except grpc.RpcError as failed:
+            raise self._refused(method, failed) from None
 
     def present(self, secret: str) -> None:
         """Calls with another key from now on."""
@@ -137,8 +163,9 @@ class Connection:
     def _refused(self, method: object, failed: grpc.RpcError) -> Exception:
         # The error of a plain call answers the same questions as that of an asynchronous one.
         error = from_rpc_error(cast("grpc.aio.AioRpcError", failed))
-        if not error.reason and error.code == "UNAVAILABLE":
-            return SetupError(f"nobody answers at {self._target(method)}: is `perron up` running?")
+        # Whatever a service says has a reason; what has none was said by the connection.
+        if not error.reason and error.code in {"UNAVAILABLE", "INTERNAL"}:
+            return UnreachableError(f"nobody answers at {self._target(method)}: is `perron up` running?")
         return RefusedError(error, self.trace_id)
 
     def _target(self, method: object) -> str:

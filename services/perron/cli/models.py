@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from perron.cli import output, training
+from perron.cli import model_copies, model_transfers, output, training, tuned_models
 from perron.cli.connection import folder
 from perron.cli.output import AsJson
 
@@ -28,3 +28,8 @@ def make_tiny(
     with output.notes.status("making a tiny base model …"):
         parameters = training.TinyBase(target).made()
     output.show({"folder": str(target), "parameters": parameters}, as_json=as_json)
+
+
+tuned_models.add_to(app)
+model_copies.add_to(app)
+model_transfers.add_to(app)

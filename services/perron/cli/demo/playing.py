@@ -1,6 +1,5 @@
 """`demo`: starts a suite of its own, plays the chapters on it and says what was shown."""
 
-import importlib.metadata
 import shutil
 import tempfile
 import time
@@ -36,6 +35,8 @@ def demo(
 
     Starts its own services on free ports in a temporary folder. The findings also go to var/demo.json.
     """
+    import importlib.metadata  # a hundredth of a second, which is felt at every other command
+
     console = output.notes if as_json else output.answers
     start = time.monotonic()
     where = Path(tempfile.mkdtemp(prefix="perron-demo-"))
