@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -127,6 +128,23 @@ def test_a_service_that_dies_ends_up_with_its_last_words(tmp_path: Path) -> None
         assert process.returncode == 1
         assert "quotas ended with status -9" in notes
         assert not any(map(alive, announced["pids"].values()))
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the end of a stranger is waited for as on Linux")
+def test_services_end_with_an_up_that_is_killed(tmp_path: Path) -> None:
+    with running(tmp_path, "--json") as (process, announced):
+        ends = {name: os.pidfd_open(pid) for name, pid in announced["pids"].items()}
+        process.kill()
+        assert set(SERVICES) <= set(ends)
+        for name, end in ends.items():
+            assert select.select([end], [], [], 30)[0], f"{name} goes on"
+            os.close(end)
+    for address in announced["endpoints"].values():
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", int(address.partition(":")[2])))
+    with running(tmp_path, "--json"):
+        pass
 
 
 def test_the_suite_runs_on_postgresql_migrated_by_itself(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ class Suite:
         self._progress = progress
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._log_starts: dict[str, int] = {}
+        self._leash: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
         try:
@@ -115,6 +116,7 @@ class Suite:
             if not (self.folder / "keys" / name).exists():
                 write_private(self.folder / "keys" / name, secrets.token_hex(32) + "\n")
         self.endpoints = listening.addresses(self._services, self._ports)
+        self._leash = os.pipe()
         tiny = training.tiny_base(self.folder)
         draft = tiny.with_name("tiny.draft")
         making = training.TinyBase(draft) if self._trainer and not tiny.exists() else None
@@ -153,6 +155,9 @@ class Suite:
                     process.kill()
                     process.wait()
         self._processes.clear()
+        for end in self._leash:
+            os.close(end)
+        self._leash = ()
 
     def kill(self, service: str) -> None:
         """Ends one service without warning, as a crash would."""
@@ -236,9 +241,9 @@ class Suite:
         self._log_starts[service] = log.stat().st_size if log.exists() else 0
         with log.open("ab") as stream:
             self._processes[service] = subprocess.Popen(
-                [sys.executable, "-m", f"perron.{service}"],
+                [sys.executable, "-m", "perron.cli.leash", service],
                 env=_inherited() | self.environment(service),
-                stdin=subprocess.DEVNULL,
+                stdin=self._leash[0],
                 stdout=stream,
                 stderr=stream,
                 # Ctrl-C in the terminal reaches us alone; we end the services in their order.
