@@ -63,6 +63,38 @@ async def test_a_job_makes_its_agent_once_for_its_owner_or_for_the_admins(world:
     await update(world, admin, orphan.agent_id)
 
 
+async def test_what_a_job_may_promise_is_what_its_creator_might_make_and_reserves_nothing(
+    world: World,
+) -> None:
+    tenant = world.tenant()
+    author, reader = world.member(tenant), world.member(tenant, scopes=("AGENTS_READ",))
+    hidden = await world.create(world.member(tenant), "Hidden")
+    await world.share(world.admin(tenant), hidden.agent_id, RESTRICTED)
+
+    async def validate(who: Member = author, **fields: Any) -> Any:
+        asked = {
+            "passport": world.sign(who),
+            "display_name": "Tuned",
+            "name_attested": True,
+            "configuration": {"model": "ft:mine"},
+        }
+        return await call(world, "ValidateAgentForJob", world.service("finetuning"), **asked | fields)
+
+    for _ in range(2):
+        await validate()
+    assert (await refused(validate(name_attested=False))).reason == "NAME_NOT_ATTESTED"
+    assert (await refused(validate(display_name="hidden"))).reason == "NAME_TAKEN"
+    assert (await refused(validate(configuration={"model": "small"}))).reason == "FIELD_INVALID"
+    error = await refused(
+        validate(configuration={"model": "ft:mine", "handoff_agent_ids": [hidden.agent_id]})
+    )
+    assert error.reason == "HANDOFF_UNKNOWN"
+    error = await refused(validate(reader))
+    assert (error.reason, error.metadata["scope"]) == ("SCOPE_MISSING", "AGENTS_WRITE")
+    assert not world.finetuning.asked
+    assert not world.governance.decided[1:]  # but for the agent that was hidden
+
+
 async def test_an_operator_disables_with_a_reason_and_reads_content_for_a_case_only(world: World) -> None:
     tenant = world.tenant()
     author, admin, legal = world.member(tenant), world.operator("ADMIN"), world.operator("LEGAL")

@@ -1,6 +1,10 @@
 """Finetuning and agents, real servers and each other's peers; identity says what a test makes true."""
 
+import asyncio
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -20,12 +24,12 @@ from perron.api.identity.v1 import (
     workspace_pb2_grpc,
 )
 from perron.chassis.channels import CHANNEL_OPTIONS, Peer
+from perron.chassis.clock import Clock
 from perron.chassis.database import Database
 from perron.chassis.ids import new_id
 from perron.chassis.leases import Leases
 from perron.chassis.migrations.runner import migrate
 from perron.chassis.server import Application
-from perron.chassis.testing import FakeClock
 from perron.chassis.vault import Vault
 from perron.finetuning import app
 from perron.finetuning.agent_making import AgentMaking
@@ -48,20 +52,25 @@ ENTITLEMENTS: Final = {
 AUTHOR: Final = (*SCOPES, "FINE_TUNING_READ", "FINE_TUNING_WRITE")
 
 
+_FROM_THE_PARENT: Final = ("PATH", "HOME", "LANG", "PYTHONPATH", "TMPDIR", "COVERAGE_PROCESS_START")
+
+
 class Both:
     """The two services, the people of one workspace, and the test's own hand on what makes agents."""
 
-    def __init__(self, folder: Path, clock: FakeClock, target: str, identity: peers.Identity) -> None:
+    def __init__(self, folder: Path, clock: Clock, target: str, identity: peers.Identity) -> None:
         self.folder = folder
         self.clock = clock
         self.identity = identity
-        self.agents_target = f"127.0.0.1:{_free_port()}"
+        self.agents_target, self.finetuning_target = (f"127.0.0.1:{_free_port()}" for _ in range(2))
         self._target = target
         self.governance = peers.Governance()
         self.tenant = peers.Tenant(entitlements=dict(ENTITLEMENTS))
         self.finetuning: Running
+        self.channel: grpc.aio.Channel
         self.world: AgentsWorld
         self._agents: Application
+        self._process: subprocess.Popen[bytes] | None = None
 
     def join(self, name: str, **fields: Any) -> Member:
         """Adds a member, whose key `bearer(name)` is."""
@@ -84,11 +93,44 @@ class Both:
             "root_key_file": str(self.folder / "root"),
         }
 
+    def of_finetuning(self) -> dict[str, Any]:
+        """What finetuning is told."""
+        return self.settings("finetuning", self.finetuning_target) | {
+            "agents_target": self.agents_target,
+            "vault_folder": self.folder / "vault",
+            "storage_url": str(self.folder / "storage"),
+            "models_file": self.folder / "models.yaml",
+            "distributors_file": self.folder / "distributors.yaml",
+        }
+
+    async def start_process(self) -> None:
+        """Starts finetuning as a process of its own, the first time or again, and waits until it listens."""
+        self._process = self._spawn()
+        async with (
+            asyncio.timeout(60),
+            grpc.aio.insecure_channel(self.finetuning_target, CHANNEL_OPTIONS) as new,
+        ):
+            await new.channel_ready()
+            await self.channel.channel_ready()  # it may still wait before it connects again
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        named = {f"PERRON_FINETUNING_{name.upper()}": str(v) for name, v in self.of_finetuning().items()}
+        kept = {name: os.environ[name] for name in _FROM_THE_PARENT if name in os.environ}
+        with (self.folder / "log").open("ab") as log:
+            command = [sys.executable, "-m", "perron.finetuning"]
+            return subprocess.Popen(command, env=kept | named, stderr=log)
+
+    def kill(self) -> None:
+        """Kills that process with SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     async def start_agents(self) -> None:
         """Starts agents, the first time or again."""
         self._agents = agents_app.build(
             AgentsSettings(
-                finetuning_target=f"127.0.0.1:{self.finetuning.application.port}",
+                finetuning_target=self.finetuning_target,
                 vault_folder=self.folder / "agents-vault",
                 **self.settings("agents", self.agents_target),
             ),
@@ -128,8 +170,8 @@ class Both:
 
 
 @asynccontextmanager
-async def running(folder: Path, clock: FakeClock) -> AsyncIterator[Both]:
-    """Starts all, and stops all."""
+async def running(folder: Path, clock: Clock, *, as_process: bool = False) -> AsyncIterator[Both]:
+    """Starts all, and stops all; finetuning as a process where it is to be killed."""
     identity = peers.Identity(clock)
     server = grpc.aio.server()
     target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
@@ -156,36 +198,26 @@ async def running(folder: Path, clock: FakeClock) -> AsyncIterator[Both]:
     async with AsyncExitStack() as stack:
         await server.start()
         stack.push_async_callback(server.stop, 0)
-        application = _finetuning(both)
-        await application.start()
-        stack.push_async_callback(application.stop, grace_seconds=0.1)
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(to, CHANNEL_OPTIONS))
-            for to in (f"127.0.0.1:{application.port}", both.agents_target)
+            for to in (both.finetuning_target, both.agents_target)
         ]
+        application = app.build(Settings(**both.of_finetuning()), clock=clock)
+        both.channel = channels[0]
         both.finetuning = Running(application, Keys(), Rules(), channels[0])
         both.world = AgentsWorld(clock, identity, both.governance, None, channels[1], folder)  # type: ignore[arg-type]
         both.world.tenant(both.tenant)
         for name in ("finetuning", "agents", "trainer"):
             both.know(name)
+        if as_process:
+            stack.callback(both.kill)
+            await both.start_process()
+        else:
+            stack.push_async_callback(application.stop, grace_seconds=0.1)
+            await application.start()
         stack.push_async_callback(both.stop_agents)
         await both.start_agents()
         yield both
-
-
-def _finetuning(both: Both) -> Application:
-    folder = both.folder
-    return app.build(
-        Settings(
-            agents_target=both.agents_target,
-            vault_folder=folder / "vault",
-            storage_url=str(folder / "storage"),
-            models_file=folder / "models.yaml",
-            distributors_file=folder / "distributors.yaml",
-            **both.settings("finetuning", "127.0.0.1:0"),
-        ),
-        clock=both.clock,
-    )
 
 
 def _credential(metadata: Any) -> str:

@@ -1,5 +1,6 @@
 """A job that succeeds makes the agent that it promised, once or says why not; with the real agents beside."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from perron.agents.authoring import Authoring
 from perron.agents.version_store import VersionStore
 from perron.api.agents.v1 import agent_pb2, agent_service_pb2, configuration_pb2
 from perron.api.common.v1 import error_reason_pb2
 from perron.api.finetuning.v1 import job_pb2, model_service_pb2
 from perron.api.finetuning.v1 import job_service_pb2 as pb
+from perron.chassis.clock import SystemClock
 from perron.chassis.errors import PerronError
 from perron.chassis.testing import FakeClock
 from perron.finetuning import app
@@ -276,6 +279,37 @@ async def test_without_the_id_of_the_job_a_lost_answer_would_lose_the_agent(
 
     assert why(await settled(both, job_id)) == "NAME_TAKEN"
     assert len(await both.agents_of(ada)) == 1
+
+
+async def test_killed_between_the_answer_and_its_keeping_there_is_one_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    create = Authoring.create_for_job
+
+    async with running(tmp_path, SystemClock(), as_process=True) as both:
+        ada, killed = both.join("ada"), asyncio.Event()
+
+        async def made_for_a_dead_process(self: Authoring, *args: Any) -> Any:
+            agent = await create(self, *args)
+            made.append(agent.agent_id)
+            if not killed.is_set():
+                both.kill()
+                killed.set()
+            return agent
+
+        monkeypatch.setattr(Authoring, "create_for_job", made_for_a_dead_process)
+        job = await promised(both)
+        await both.succeed(job.job_id)
+        async with asyncio.timeout(60):
+            await killed.wait()
+
+        await both.make_due()  # as another replica would: the dead one's lease is not over
+        await both.start_process()
+
+        done = await settled(both, job.job_id)
+        (agent,) = await both.agents_of(ada)
+        assert (done.agent.state, [done.agent_id] * 2, agent.agent_id) == (MADE, made, done.agent_id)
 
 
 async def test_a_repeated_request_is_not_refused_for_what_it_has_made(
