@@ -33,7 +33,7 @@ CONFIGURATIONS_BYTES_MAX: Final = 3 * 1024 * 1024
 def read_content(configuration: bytes) -> Content:
     """Looks into a configuration."""
     read = AgentConfiguration.FromString(configuration)
-    return Content(read.model, tuple(read.handoff_agent_ids))
+    return Content(read.model, tuple(read.handoff_agent_ids), configuration)
 
 
 class ResolveCalls:
@@ -81,8 +81,8 @@ class ResolveCalls:
             if isinstance(outcome, PerronError):
                 result.error.CopyFrom(status.to_status(outcome))
                 continue
-            pin = (outcome.agent_id, outcome.version)
-            size = 0 if pin in carried else len(outcome.configuration)
+            pin = outcome.pin
+            size = 0 if pin in carried else len(outcome.content.configuration)
             if size > room:
                 result.error.CopyFrom(status.to_status(errors.answer_too_large()))
                 continue
@@ -104,10 +104,11 @@ class ResolveCalls:
     async def _checked(self, outcomes: Sequence[Resolved | PerronError]) -> list[Resolved | PerronError]:
         """Refuses what zero retention forbids and what is over a model that is no more."""
         found = [one for one in outcomes if isinstance(one, Resolved)]
-        retention, refused = await asyncio.gather(
-            self._zero_retention({_scope(one) for one in found if one.unacknowledged}),
-            self._refused_models({_model(one) for one in found if one.model.startswith(FINE_TUNED)}),
-        )
+        scopes = {_scope(one) for one in found if one.unacknowledged}
+        models = {_model(one) for one in found if one.content.model.startswith(FINE_TUNED)}
+        if not scopes and not models:
+            return list(outcomes)
+        retention, refused = await asyncio.gather(self._zero_retention(scopes), self._refused_models(models))
         return [
             _refusal(one, retention, refused) or one if isinstance(one, Resolved) else one for one in outcomes
         ]
@@ -155,7 +156,7 @@ def _scope(one: Resolved) -> _Scope:
 
 
 def _model(one: Resolved) -> _ModelOf:
-    return one.command.passport, one.model
+    return one.command.passport, one.content.model
 
 
 def _item(item: pb.ResolveItem, request: pb.BatchResolveRequest, caller: Caller) -> ResolveCommand:
@@ -166,20 +167,18 @@ def _item(item: pb.ResolveItem, request: pb.BatchResolveRequest, caller: Caller)
 
 def _command(item: pb.ResolveRequest | pb.ResolveItem, passport: Passport, token: str) -> ResolveCommand:
     return ResolveCommand(
-        agent=item.agent,
-        channel=CHANNELS_BACK[item.channel],
-        person=person_of(passport),
-        passport=token,
-        trace_parent=item.trace_parent,
+        item.agent, CHANNELS_BACK[item.channel], person_of(passport), token, item.trace_parent
     )
 
 
 def _fill(response: pb.ResolveResponse, one: Resolved, *, with_configuration: bool) -> None:
-    response.agent_id = one.agent_id
-    response.version = one.version
-    response.model = one.model
-    response.third_parties.extend(one.third_parties)
-    response.handoff_agent_ids.extend(one.handoffs)
+    response.agent_id, response.version = one.pin
+    response.model = one.content.model
+    if one.third_parties:
+        response.third_parties.extend(one.third_parties)
+    if one.handoffs:
+        response.handoff_agent_ids.extend(one.handoffs)
     if with_configuration:
-        response.configuration.ParseFromString(one.configuration)
-        response.configuration.handoff_agent_ids[:] = one.handoffs
+        response.configuration.ParseFromString(one.content.configuration)
+        if one.handoffs != one.content.handoffs:
+            response.configuration.handoff_agent_ids[:] = one.handoffs

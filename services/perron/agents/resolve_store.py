@@ -20,6 +20,9 @@ AgentOf = tuple[str, str]
 Pin = tuple[str, int]
 """An agent and one of its versions."""
 
+_STATES: Final = {one.value: one for one in AgentState}
+_MODES: Final = {one.value: one for one in SharingMode}
+
 _ALIASES: Final = (
     "SELECT wanted.a, wanted.b, found.agent_id, found.version FROM wanted "
     "JOIN aliases AS found ON found.workspace_id = wanted.a AND found.alias = wanted.b"
@@ -81,8 +84,8 @@ class ResolveStore:
                 agent_id=row[1],
                 workspace_id=row[2],
                 owner_member_id=row[3],
-                state=AgentState(row[4]),
-                sharing_mode=SharingMode(row[5]),
+                state=_STATES[row[4]],
+                sharing_mode=_MODES[row[5]],
                 channels=_channels(row[6]),
                 latest_version=row[7],
                 is_named=bool(row[8]),

@@ -7,7 +7,6 @@ those who see it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from perron.agents import errors
@@ -21,26 +20,31 @@ _BY_ALIAS: Final = "agent:"
 _NOTHING: Final = ("", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class ResolveCommand:
+class ResolveCommand(NamedTuple):
     """One agent wanted, by id or as "agent:" and an alias, for the person of a passport."""
 
     agent: str
     channel: Channel
     person: Person
-    passport: str = field(repr=False)
+    passport: str
     trace_parent: str = ""
+
+    def __repr__(self) -> str:
+        return f"ResolveCommand({self.agent!r}, {self.channel!r}, {self.person!r})"
 
 
 class Content(NamedTuple):
-    """What of a configuration is looked at on the way: its model, and to whom it hands over."""
+    """A configuration as it was sealed, and what is looked at on the way: its model and its handoffs."""
 
     model: str
     handoffs: tuple[str, ...]
+    configuration: bytes
+
+    def __repr__(self) -> str:
+        return f"Content({self.model!r}, {self.handoffs!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """One version, pinned; `handoffs` are those that the person may use in the channel.
 
     `unacknowledged` are the third parties that its workspace has not acknowledged: refused under zero
@@ -48,21 +52,17 @@ class Resolved:
     """
 
     command: ResolveCommand
-    agent_id: str
-    version: int
-    model: str
+    pin: Pin
     third_parties: tuple[str, ...]
     unacknowledged: tuple[str, ...]
     handoffs: tuple[str, ...]
-    configuration: bytes = field(repr=False)
+    content: Content
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
+class _Opened(NamedTuple):
     pin: Pin
     third_parties: tuple[str, ...]
     content: Content
-    configuration: bytes = field(repr=False)
 
 
 class Resolving:
@@ -103,7 +103,7 @@ class Resolving:
             opened[pin] = (
                 configuration
                 if isinstance(configuration, Unavailable)
-                else _Opened(pin, version.third_parties, self._read(configuration), configuration)
+                else _Opened(pin, version.third_parties, self._read(configuration))
             )
         return opened
 
@@ -147,22 +147,14 @@ def _resolved(
     acknowledged: Collection[tuple[str, str]],
 ) -> Resolved:
     person = command.person
-    return Resolved(
-        command=command,
-        agent_id=opened.pin[0],
-        version=opened.pin[1],
-        model=opened.content.model,
-        third_parties=opened.third_parties,
-        unacknowledged=tuple(
-            party for party in opened.third_parties if (person.workspace_id, party) not in acknowledged
-        ),
-        handoffs=tuple(
-            target
-            for target in opened.content.handoffs
-            if not isinstance(_usable(targets.get((target, person.member_id)), command), PerronError)
-        ),
-        configuration=opened.configuration,
-    )
+    pin, third_parties, content = opened
+    unacknowledged = [party for party in third_parties if (person.workspace_id, party) not in acknowledged]
+    handoffs = [
+        target
+        for target in content.handoffs
+        if not isinstance(_usable(targets.get((target, person.member_id)), command), PerronError)
+    ]
+    return Resolved(command, pin, third_parties, tuple(unacknowledged), tuple(handoffs), content)
 
 
 def _alias(command: ResolveCommand) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from perron.chassis.passports import Passport
 
@@ -75,8 +75,7 @@ def _read(sharing: str, channels: str) -> Entitlements:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
+class Person(NamedTuple):
     """An authorized user in one call, within the workspace of its key."""
 
     organization_id: str

@@ -157,7 +157,7 @@ FORGETFUL: dict[str, Callable[..., bool]] = {
     "who is named": lambda person, agent, *, is_named: visibility.sees(person, agent, is_named=False),
     "that it is restricted": lambda person, agent, *, is_named: visibility.sees(person, agent, is_named=True),
     "the workspace": lambda person, agent, *, is_named: visibility.sees(
-        replace(person, workspace_id=agent.workspace_id), agent, is_named=is_named
+        person._replace(workspace_id=agent.workspace_id), agent, is_named=is_named
     ),
 }
 

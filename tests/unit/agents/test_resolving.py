@@ -110,10 +110,10 @@ async def test_an_alias_means_its_version_and_zero_the_latest_of_now(workshop: W
         wanted(agent.agent_id),
         wanted("agent:pinned", person(workspace_id=ELSEWHERE)),
     )
-    versions = [one.version for one in outcomes if isinstance(one, Resolved)]
+    versions = [one.pin[1] for one in outcomes if isinstance(one, Resolved)]
     assert versions == [2, 3, 3]
     assert isinstance(outcomes[0], Resolved)
-    assert b"be brief 2" in outcomes[0].configuration
+    assert b"be brief 2" in outcomes[0].content.configuration
     assert reasons(outcomes)[-1] == "RESOURCE_NOT_FOUND"
 
 
