@@ -1,6 +1,7 @@
 """A worker process that trains nothing: it leases, reports, writes checkpoints and completes, if let."""
 
 import asyncio
+import contextlib
 import hashlib
 import sys
 from collections.abc import AsyncIterator
@@ -26,9 +27,11 @@ async def main(target: str, key: str) -> None:
                     device=pb.DEVICE_CPU, methods=[job_pb2.TRAINING_METHOD_LORA], base_models=["tiny"]
                 ),
             )
-            response = await stub.LeaseJob(request, metadata=metadata)
-            if response.HasField("lease"):
-                await work(stub, metadata, response.lease)
+            # Connections age and servers restart: whatever is under way is lost then, and its lease runs out.
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                response = await stub.LeaseJob(request, metadata=metadata, wait_for_ready=True)
+                if response.HasField("lease"):
+                    await work(stub, metadata, response.lease)
 
 
 async def work(stub: Any, metadata: Any, lease: pb.Lease) -> None:
@@ -62,8 +65,6 @@ async def work(stub: Any, metadata: Any, lease: pb.Lease) -> None:
             pb.CompleteJobRequest(lease=reference, blob_ids=[final], progress=progress, scratch_wiped=True),
             metadata=metadata,
         )
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        return  # the lease is another's; the next job, then
     finally:
         report.cancel()
 

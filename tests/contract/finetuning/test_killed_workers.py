@@ -1,12 +1,16 @@
 """Jobs under workers that are killed with SIGKILL: none is lost, none has its effect twice."""
 
 import asyncio
+import contextlib
 import random
 import subprocess
 import sys
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from perron.api.finetuning.v1 import job_pb2, job_service_pb2
@@ -19,13 +23,16 @@ from tests.scale import IS_SOAK, record, times
 LEASE_SECONDS = 2.0
 RECLAIMED_SECONDS_MAX = LEASE_SECONDS + 5
 KILLED_SHARE = 0.4
+KILL_SECONDS = 2.0 if IS_SOAK else 0.0
+WATCHED_AT_ONCE = 24
 State = job_pb2.Job.State
 
 
 class Workers:
-    """Worker processes, of which one may be killed and is replaced."""
+    """Worker processes, of which one may be killed and is replaced, in a soak every two seconds."""
 
-    def __init__(self, target: str, count: int) -> None:
+    def __init__(self, target: str, count: int, chance: random.Random) -> None:
+        self._chance = chance
         self._command = [
             sys.executable,
             "-m",
@@ -35,9 +42,14 @@ class Workers:
         ]
         self.processes = [self._start() for _ in range(count)]
         self.kills = 0
+        self.began = self._killed = time.monotonic()
 
-    def kill_one(self, chance: random.Random) -> None:
-        victim = chance.choice(self.processes)
+    def perhaps_kill_one(self) -> None:
+        now = time.monotonic()
+        if now - self._killed < KILL_SECONDS or (not IS_SOAK and self._chance.random() >= KILLED_SHARE):
+            return
+        self._killed = now
+        victim = self._chance.choice(self.processes)
         victim.kill()
         victim.wait()
         self.kills += 1
@@ -63,11 +75,13 @@ async def test_no_job_is_lost_or_done_twice_when_workers_are_killed(
         finetuning.person("ada", entitlements=given)
         file = await finetuning.upload("ada")
         made = [await finetuning.create_job("ada", [file.file_id]) for _ in range(jobs)]
-        workers = Workers(f"127.0.0.1:{finetuning.application.port}", times(3, 8))
+        workers = Workers(f"127.0.0.1:{finetuning.application.port}", times(3, 8), chance)
+        watching = asyncio.Semaphore(WATCHED_AT_ONCE)
         try:
             histories = await asyncio.gather(
-                *(followed(finetuning, job.job_id, workers, chance) for job in made)
+                *(followed(finetuning, job.job_id, workers, watching) for job in made)
             )
+            took = time.monotonic() - workers.began
         finally:
             workers.close()
 
@@ -90,25 +104,32 @@ async def test_no_job_is_lost_or_done_twice_when_workers_are_killed(
         dialect=database_url.partition(":")[0],
         jobs=jobs,
         kills=workers.kills,
+        seconds=round(took, 1),
         reclaims=len(gaps),
-        slowest_reclaim_s=max(gaps, default=0.0),
+        slowest_reclaim_s=round(max(gaps, default=0.0), 2),
     )
 
 
-async def followed(finetuning: Running, job_id: str, workers: Workers, chance: random.Random) -> list[Any]:
+async def followed(
+    finetuning: Running, job_id: str, workers: Workers, watching: asyncio.Semaphore
+) -> list[Any]:
     """The events of a job to its end; when it is first seen to run, a worker may be killed."""
     events: list[Any] = []
-    while not events or not events[-1].job.HasField("end_time"):
-        request = job_service_pb2.WatchJobRequest(
-            job_id=job_id, after_number=events[-1].number if events else 0
-        )
-        async for message in finetuning.jobs.WatchJob(request, metadata=bearer("ada")):
-            for event in message.events:
-                events.append(event)
-                first = event.job.state == State.STATE_RUNNING and event.job.attempts == 1
-                if first and chance.random() < KILLED_SHARE:
-                    workers.kill_one(chance)
+    async with watching:
+        while not events or not events[-1].job.HasField("end_time"):
+            with contextlib.suppress(grpc.aio.AioRpcError):  # connections age; whoever watches goes on
+                async for event in watched(finetuning, job_id, events[-1].number if events else 0):
+                    events.append(event)
+                    if event.job.state == State.STATE_RUNNING and event.job.attempts == 1:
+                        workers.perhaps_kill_one()
     return events
+
+
+async def watched(finetuning: Running, job_id: str, after: int) -> AsyncIterator[Any]:
+    request = job_service_pb2.WatchJobRequest(job_id=job_id, after_number=after)
+    async for message in finetuning.jobs.WatchJob(request, metadata=bearer("ada"), wait_for_ready=True):
+        for event in message.events:
+            yield event
 
 
 def reclaims(events: list[Any]) -> list[float]:
