@@ -143,8 +143,6 @@ def test_services_end_with_an_up_that_is_killed(tmp_path: Path) -> None:
         with socket.socket() as free:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             free.bind(("127.0.0.1", int(address.partition(":")[2])))
-    with running(tmp_path, "--json"):
-        pass
 
 
 def test_the_suite_runs_on_postgresql_migrated_by_itself(tmp_path: Path) -> None:
