@@ -9,9 +9,11 @@ import pytest
 from perron.api.finetuning.v1 import job_pb2
 from perron.cli.suite import Suite
 from tests.attacks.requests import Requests
+from tests.attacks.tuning import ENVIRONMENT
 from tests.attacks.world import World
 from tests.extras import HAS_TRAINER
 from tests.suite.trainers import ASKED
+from tests.suite.workers import Workshop, opened
 from tests.unit.trainer.chats_of_tests import digest, task, trained
 
 collect_ignore = [] if HAS_TRAINER else ["test_trainer.py", "test_trainer_service.py"]
@@ -20,7 +22,7 @@ collect_ignore = [] if HAS_TRAINER else ["test_trainer.py", "test_trainer_servic
 @pytest.fixture(scope="session")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """Every service as its own process, on SQLite; tests that end services start a suite of their own."""
-    with Suite(tmp_path_factory.mktemp("suite")) as running:
+    with Suite(tmp_path_factory.mktemp("suite"), environment=ENVIRONMENT) as running:
         yield running
 
 
@@ -36,6 +38,13 @@ def world(suite: Suite) -> Iterator[World]:
 def requests(world: World) -> Requests:
     """Valid requests about the first tenant, unless told otherwise."""
     return Requests(world)
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """A suite of its own, in which jobs are trained by the test."""
+    with opened(tmp_path_factory.mktemp("workshop")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import grpc
 import jwt
@@ -84,28 +85,32 @@ class Holding(grpc.GenericRpcHandler):
 
     behind: Callable[[], str]
     held: set[str] = field(default_factory=set)
-    """Ids of agents."""
+    """Ids of agents, files or models."""
     asked: list[str] = field(default_factory=list)
-    """Ids of agents that somebody asked about."""
+    """Ids that somebody asked about."""
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
-        return grpc.unary_unary_rpc_method_handler(
-            lambda raw, context: self._answer(details.method, raw, context)
-        )
+        if details.method.endswith("/Watch"):
+            return grpc.unary_stream_rpc_method_handler(partial(self._stream, details.method))
+        return grpc.unary_unary_rpc_method_handler(partial(self._answer, details.method))
+
+    def _stream(self, method: str, raw: bytes, context: Any) -> Iterator[bytes]:
+        with grpc.insecure_channel(self.behind()) as channel:
+            call = channel.unary_stream(method)(raw, metadata=_passed_on(context))
+            context.add_callback(call.cancel)
+            try:
+                yield from call
+            except grpc.RpcError as failed:
+                _pass_on(context, failed)
 
     def _answer(self, method: str, raw: bytes, context: Any) -> bytes:
-        passed_on = [
-            pair for pair in context.invocation_metadata() if pair[0] in {"authorization", "traceparent"}
-        ]
         with grpc.insecure_channel(self.behind()) as channel:
             try:
                 answer: bytes = channel.unary_unary(method)(
-                    raw, timeout=context.time_remaining(), metadata=passed_on
+                    raw, timeout=context.time_remaining(), metadata=_passed_on(context)
                 )
             except grpc.RpcError as failed:
-                refused: Any = failed
-                context.set_trailing_metadata(refused.trailing_metadata() or ())
-                context.abort(refused.code(), refused.details())
+                _pass_on(context, failed)
         return self._with_holds(raw, answer) if method == _DIRECTIVES else answer
 
     def _with_holds(self, raw: bytes, answer: bytes) -> bytes:
@@ -122,3 +127,14 @@ class Holding(grpc.GenericRpcHandler):
         handlers: Sequence[grpc.GenericRpcHandler] = (self,)
         with listening(lambda server: server.add_generic_rpc_handlers(handlers)) as target:
             yield target
+
+
+def _passed_on(context: Any) -> list[tuple[str, str]]:
+    """What a call says of its caller and its trace."""
+    return [pair for pair in context.invocation_metadata() if pair[0] in {"authorization", "traceparent"}]
+
+
+def _pass_on(context: Any, refused: Any) -> NoReturn:
+    """Ends a call as the one behind it ended."""
+    context.set_trailing_metadata(refused.trailing_metadata() or ())
+    context.abort(refused.code(), refused.details())
