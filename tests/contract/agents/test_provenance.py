@@ -84,7 +84,11 @@ async def test_what_a_job_may_promise_is_what_its_creator_might_make_and_reserve
         await validate()
     assert (await refused(validate(name_attested=False))).reason == "NAME_NOT_ATTESTED"
     assert (await refused(validate(display_name="hidden"))).reason == "NAME_TAKEN"
-    assert (await refused(validate(configuration={"model": "small"}))).reason == "FIELD_INVALID"
+    for model in ("small", ""):
+        error = await refused(validate(configuration={"model": model}))
+        assert (error.reason, error.violations[0].field) == ("FIELD_INVALID", "configuration.model")
+    error = await refused(world.create(author, model=""))
+    assert (error.reason, error.violations[0].field) == ("FIELD_INVALID", "configuration.model")
     error = await refused(
         validate(configuration={"model": "ft:mine", "handoff_agent_ids": [hidden.agent_id]})
     )

@@ -22,7 +22,7 @@ from perron.chassis.errors import (
 from perron.chassis.events import Event
 from perron.chassis.leases import Lease, Leases
 from perron.chassis.testing import BOTH
-from perron.finetuning import following, tables
+from perron.finetuning import following, job_agents, tables
 from perron.finetuning.agent_making import AgentMaking
 from perron.finetuning.job_agent_model import AgentState, WantedAgent
 from perron.finetuning.job_agents import JobAgents
@@ -81,11 +81,16 @@ async def rows(platform: Platform) -> str:
 
 
 @both
-async def test_what_an_agent_is_told_stands_nowhere_unsealed(database: Database) -> None:
+async def test_what_an_agent_is_told_stands_nowhere_unsealed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     platform = Platform(database)
     job = await succeeded(platform)
     assert "lighthouse" not in await rows(platform)
     assert "lighthouse" not in repr(KEEPER)
+    monkeypatch.setattr(job_agents, "seal", lambda key, content, bound: content)
+    await promised(platform, 2)
+    assert "lighthouse" in await rows(platform)  # had it not been sealed
 
     model, configuration = await platform.read(lambda store: platform.job_agents.open(store, job))
 
