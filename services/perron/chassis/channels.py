@@ -38,7 +38,8 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.absolute_max_metadata_size", _METADATA_BYTES_MAX),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Despite its name the time that an attempt to connect is given: a peer that is busy shakes hands late.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_retries", 0),
     ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),

@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 10.0
 _CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),  # a stream notices that its peer is gone without a word
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # despite its name the time that an attempt to connect is given
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
