@@ -74,11 +74,11 @@ class Holdings:
 
     def renew(self, store: Store, call: Call, holding_id: str, ttl_us: int) -> tuple[Holding, bool]:
         """Prolongs a holding, unless its model is deleted; says whether it is."""
-        store.once(call, holding_id)  # a repetition prolongs once more, which is what it asks for
+        earlier = store.once(call, holding_id)
         holding, model = _of_caller(store, call, holding_id)
         _live(store, holding, model)
-        if model.state is ModelState.DELETED:
-            return holding, True
+        if earlier is not None or model.state is ModelState.DELETED:
+            return holding, model.state is ModelState.DELETED
         renewed = replace(holding, expire_us=max(holding.expire_us, store.now_us() + ttl_us))
         store.save_holding(renewed)
         store.audit(call, holding_id, call.caller.organization_id)

@@ -226,6 +226,20 @@ async def test_whoever_holds_a_copy_learns_that_it_is_to_go(finetuning: Running,
     assert (await refused(finetuning.models.RenewHolding(renew, metadata=bearer("ada")))).code == "NOT_FOUND"
 
 
+async def test_a_renewal_sent_again_prolongs_nothing(finetuning: Running, clock: FakeClock) -> None:
+    model = await trained(finetuning)
+    holding = (await download(finetuning, model.model_id).read()).holding
+    renew = pb.RenewHoldingRequest(holding_id=holding.holding_id, request_id=str(uuid.uuid4()))
+    clock.advance(timedelta(minutes=1))
+    once = await finetuning.models.RenewHolding(renew, metadata=bearer("ada"))
+    clock.advance(timedelta(minutes=1))
+
+    again = await finetuning.models.RenewHolding(renew, metadata=bearer("ada"))
+
+    assert again == once
+    assert once.holding.expire_time.seconds == holding.expire_time.seconds + 60
+
+
 async def test_a_deletion_ends_a_download_in_the_middle(finetuning: Running) -> None:
     model = await trained(finetuning, LARGE)
     call = download(finetuning, model.model_id)
