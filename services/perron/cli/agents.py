@@ -35,7 +35,7 @@ def _stub(connection: Connection) -> agent_service_pb2_grpc.AgentServiceStub:
 def create(
     file: File,
     attest_name: options.Attested = False,
-    print_id: Annotated[bool, typer.Option("--print-id", help="Print the id alone, for a variable.")] = False,
+    print_id: options.PrintId = False,
     caller: options.As = "",
     as_json: AsJson = False,
 ) -> None:

@@ -30,6 +30,7 @@ Organization = Annotated[
 ]
 Workspace = Annotated[str, typer.Option("--workspace", metavar="WS", help="A workspace of the organization.")]
 Key = Annotated[str, typer.Option("--key", metavar="KEY", help="An API key, by id.")]
+PrintId = Annotated[bool, typer.Option("--print-id", help="Print the id alone, for a variable.")]
 Agent = Annotated[str, typer.Argument(metavar="AGENT", help="The agent, by id (agt_…) or by an alias.")]
 Attested = Annotated[
     bool,

@@ -91,7 +91,7 @@ def create_organization(
                     document=document, version=newest.version, text_digest=newest.text_digest
                 )
             )
-    elif not accept:
+    else:
         raise typer.BadParameter("the documents in force must be accepted first", param_hint="--accept-terms")
     request = organization_pb2.CreateOrganizationRequest(
         display_name=name,
@@ -123,6 +123,7 @@ def list_organizations(caller: options.As = "", as_json: AsJson = False) -> None
 @app.command()
 def get(
     organization: Annotated[str, typer.Argument(help="The organization; default: the caller's own.")] = "",
+    print_id: options.PrintId = False,
     caller: options.As = "",
     as_json: AsJson = False,
 ) -> None:
@@ -131,7 +132,11 @@ def get(
         stub = connection.stub(organization_pb2_grpc.OrganizationServiceStub)
         wanted = options.organization_of(connection, organization)
         request = organization_pb2.GetOrganizationRequest(organization_id=wanted)
-        output.show(connection.ask(stub.GetOrganization, request).organization, as_json=as_json)
+        found = connection.ask(stub.GetOrganization, request).organization
+    if print_id:
+        sys.stdout.write(found.organization_id + "\n")
+    else:
+        output.show(found, as_json=as_json)
 
 
 @app.command("change-plan")

@@ -245,7 +245,7 @@ def _authorize(access: Access, caller: Caller) -> None:
         and (_ANY in access.service.names or caller.name in access.service.names)
     ):
         return None
-    raise PermissionDenied("CALLER_NOT_ALLOWED", f"a {kind.lower()} key may not call this method")
+    raise PermissionDenied("CALLER_NOT_ALLOWED", f"no {kind.lower()} key may call this method")
 
 
 def _authorize_customer(access: Access, caller: Caller) -> None:
