@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import os
 import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -208,11 +209,27 @@ def until(is_so: Callable[[], bool]) -> None:
 
 def a_day_later(suite: Suite, tuner: Tuner, organization_id: str) -> None:
     """Lets finetuning wake up to a day and an hour having passed for what an organization has there."""
-    assert suite.terminate("finetuning") == 0
-    with closing(sqlite3.connect(suite.folder / "finetuning.sqlite", timeout=10)) as store:
+    with asleep(suite, tuner) as store:
         for table, columns in AGES.items():
             aged = ", ".join(f"{column} = max({column} - {DAY_US}, 0)" for column in columns)
             store.execute(f"UPDATE {table} SET {aged} WHERE organization_id = ?", (organization_id,))
+
+
+def swept(suite: Suite, tuner: Tuner) -> None:
+    """Lets finetuning wake up to hours having passed for what lies in storage and for uploads under way."""
+    with asleep(suite, tuner) as store:
+        store.execute("UPDATE leases SET expire_time = 0")
+        store.execute("UPDATE uploads SET expire_time = 1 WHERE file_id = ''")
+        for path in (suite.folder / "storage").rglob("*"):
+            os.utime(path, (0, 0))
+
+
+@contextmanager
+def asleep(suite: Suite, tuner: Tuner) -> Iterator[sqlite3.Connection]:
+    """Stops finetuning, gives its store, and wakes it."""
+    assert suite.terminate("finetuning") == 0
+    with closing(sqlite3.connect(suite.folder / "finetuning.sqlite", timeout=10)) as store:
+        yield store
         store.commit()
     suite.restart("finetuning")
     until(lambda: awake(tuner))
@@ -227,10 +244,11 @@ def awake(tuner: Tuner) -> bool:
     return True
 
 
-def blob_of(suite: Suite, file_id: str) -> str:
-    """Under what name the content of a file lies in storage."""
+def blob_of(suite: Suite, resource_id: str) -> str:
+    """Under what name the content of a file or an upload lies in storage."""
+    table = "uploads" if resource_id.startswith("upl_") else "files"
     with closing(sqlite3.connect(suite.folder / "finetuning.sqlite", timeout=10)) as store:
-        (found,) = store.execute("SELECT blob_id FROM files WHERE id = ?", (file_id,)).fetchone()
+        (found,) = store.execute(f"SELECT blob_id FROM {table} WHERE id = ?", (resource_id,)).fetchone()
     return str(found)
 
 

@@ -1,0 +1,236 @@
+"""From a file to a model in use, through every service, and the service killed on the way."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from perron.api.agents.v1 import configuration_pb2
+from perron.api.finetuning.v1 import file_pb2, file_service_pb2, job_pb2, model_pb2, model_service_pb2
+from perron.api.governance.v1 import decision_pb2
+from perron.cli import traces, tracing
+from perron.cli.connection import UnreachableError
+from perron.cli.demo.customer import Customer, purposes, refusal
+from perron.cli.listening import SERVICES
+from perron.finetuning.file_model import PART_BYTES
+from tests.suite.builders import admin_of, configuration
+from tests.suite.customers import FREE, PAID, exchange
+from tests.suite.tuners import (
+    DELETED,
+    GONE,
+    PIECE_BYTES,
+    Tuner,
+    awake,
+    blob_of,
+    examples,
+    messages,
+    objects_of,
+    outcome,
+    swept,
+    tuner,
+    until,
+)
+from tests.suite.workers import WEIGHTS, Workshop
+
+State = job_pb2.Job.State
+LINE_BYTES = 1_000_000
+
+
+@pytest.fixture
+def customer(workshop: Workshop) -> Customer:
+    return workshop.made.new(PAID)
+
+
+@pytest.fixture
+def ada(workshop: Workshop, customer: Customer) -> Tuner:
+    """The customer's admin."""
+    return tuner(workshop.made, customer)
+
+
+def test_a_file_is_kept_under_the_decision_that_governance_made_of_it(
+    workshop: Workshop, customer: Customer, ada: Tuner
+) -> None:
+    customer.change_plan(FREE)
+    missing = "FAILED_PRECONDITION ENTITLEMENT_MISSING"
+    assert outcome(partial(ada.announce, examples(3))) == missing
+    assert list(customer.decisions()) == []
+    customer.change_plan(PAID)
+
+    file = ada.upload(examples(3))
+
+    (decision,) = customer.decisions()
+    assert decision.decision_id == file.decision_id
+    assert decision.data_kind == decision_pb2.DATA_KIND_FINE_TUNING_DATA
+    assert purposes(decision) == {
+        decision_pb2.PURPOSE_PROVIDE_SERVICES,
+        decision_pb2.PURPOSE_MONITOR_ABUSE,
+    }
+    assert decision.subscription_id
+    assert not decision.training_eligible
+    assert file.attestation.member_id == admin_of(customer).member_id
+    assert not file.HasField("expire_time")
+    customer.change_plan(FREE)
+    until(lambda: ada.file(file.file_id).HasField("expire_time"))
+    notice = ada.file(file.file_id).expire_time.seconds - time.time()
+    assert 29.9 < notice / 86_400 <= 30
+    eve = tuner(workshop.made, workshop.made.new(PAID))
+    assert outcome(partial(eve.content, file.file_id)) == GONE
+
+
+def test_a_job_makes_a_model_that_its_owner_uses_and_nobody_else_knows_of(
+    workshop: Workshop, customer: Customer, ada: Tuner
+) -> None:
+    told = configuration_pb2.AgentConfiguration(instructions="Answer briefly.")
+    wanted = job_pb2.JobAgent(display_name="Desk", name_attested=True, configuration=told)
+    file = ada.upload(examples(20))
+    job = ada.create_job([file.file_id], agent=wanted, suffix="support")
+    lease = workshop.worker.lease(job.job_id)
+    assert workshop.worker.read(lease) == examples(20)
+    workshop.worker.step(lease, 1)
+    workshop.worker.checkpoint(lease, 2)
+    model_id = workshop.worker.finish(lease)
+
+    events = list(ada.watch(job.job_id))
+
+    assert [event.number for event in events] == list(range(1, len(events) + 1))
+    kinds = [event.WhichOneof("kind") for event in events]
+    assert (kinds.count("metrics"), kinds.count("checkpoint")) == (1, 1)
+    done = events[-1].job
+    assert (done.state, done.model_id) == (State.STATE_SUCCEEDED, model_id)
+    assert done.agent.state == job_pb2.PromisedAgent.STATE_MADE
+    model = ada.model(model_id)
+    assert model.name.startswith(f"ft:tiny:{customer.workspace_id}:support:")
+    assert [one.sha256 for one in model.provenance.files] == [file.sha256]
+    for name in (model.name, model_id, done.agent_id):
+        assert customer.admit(exchange(), model=name).effective_model == model.name
+    assert (
+        customer.admit(exchange(), model=done.agent_id).agent.configuration.instructions == told.instructions
+    )
+    assert b"".join(part.chunk for part in ada.download(model_id)) == WEIGHTS
+
+    stranger = workshop.made.new(PAID)
+    for name, unheard_of in (
+        (model.name, f"{model.name[:-10]}0000000000"),
+        (model_id, f"mdl_{'0' * 26}"),
+        (done.agent_id, f"agt_{'0' * 26}"),
+    ):
+        seen, absent = (refusal(partial(stranger.admit, exchange(), model=one)) for one in (name, unheard_of))
+        assert (str(seen), seen.error.code) == (str(absent), "NOT_FOUND")
+    eve = tuner(workshop.made, stranger)
+    for read in (eve.model, eve.delete, partial(_first, eve)):
+        assert outcome(partial(read, model_id)) == GONE
+    assert outcome(partial(eve.job, job.job_id)) == GONE
+
+
+def _first(tuner: Tuner, model_id: str) -> Any:
+    return next(tuner.download(model_id))
+
+
+def test_an_archived_model_rests_and_a_deleted_one_is_gone_with_the_holding_told(
+    workshop: Workshop, customer: Customer, ada: Tuner
+) -> None:
+    model = workshop.worker.train(ada)
+    agent = admin_of(customer).create("Desk", configuration(model=model.name))
+
+    def used() -> set[str]:
+        names = (model.name, model.model_id, agent.agent_id)
+        return {outcome(partial(customer.admit, exchange(), model=name)) for name in names}
+
+    archive = model_service_pb2.ArchiveModelRequest(model_id=model.model_id)
+    ada.connection.ask(ada.models.ArchiveModel, archive)
+    assert used() == {"FAILED_PRECONDITION MODEL_ARCHIVED"}
+    unarchive = model_service_pb2.UnarchiveModelRequest(model_id=model.model_id)
+    ada.connection.ask(ada.models.UnarchiveModel, unarchive)
+    assert used() == {"answered"}
+    holding = next(ada.download(model.model_id)).holding
+
+    erasure = ada.delete(model.model_id)
+
+    assert (erasure.state, erasure.holdings) == (model_pb2.Erasure.STATE_PENDING, 1)
+    assert used() == {DELETED}
+    release = model_service_pb2.ReleaseHoldingRequest(holding_id=holding.holding_id)
+    assert ada.connection.ask(ada.models.ReleaseHolding, release).model_deleted
+    until(lambda: ada.model(model.model_id).erasure.state == model_pb2.Erasure.STATE_ERASED)
+
+
+def test_an_admit_of_an_agent_over_a_fine_tuned_model_is_one_connected_tree_through_all_six(
+    workshop: Workshop, customer: Customer, ada: Tuner
+) -> None:
+    model = workshop.worker.train(ada)
+    agent = admin_of(customer).create("Traced", configuration(model=model.name))
+    customer.admit(exchange(), model=agent.agent_id)
+    trace_id = customer.gateway.trace_id
+
+    spans = tracing.settled(workshop.suite.folder / "traces", trace_id)
+
+    assert len(traces.trees(spans)) == 1
+    assert {span.service for span in spans} == set(SERVICES)
+
+
+def test_a_watch_goes_on_where_a_killed_service_left_it(workshop: Workshop, ada: Tuner) -> None:
+    suite, worker = workshop.suite, workshop.worker
+    job = ada.create_job([ada.upload().file_id])
+    lease = worker.lease(job.job_id)
+    worker.step(lease, 1)
+    watch, seen = ada.watch(job.job_id), []
+    while not (seen and seen[-1].HasField("metrics")):
+        seen.append(next(watch))
+
+    suite.kill("finetuning")
+    with pytest.raises(UnreachableError):
+        next(watch)
+    suite.restart("finetuning")
+    until(lambda: awake(ada))
+    rest = ada.watch(job.job_id, seen[-1].number)
+    worker.step(lease, 1)  # the answer may have been lost: told again, it is taken once
+    worker.step(lease, 2)
+    model_id = worker.finish(lease)
+    seen += rest
+
+    assert [event.number for event in seen] == list(range(1, len(seen) + 1))
+    assert [event.metrics.step for event in seen if event.HasField("metrics")] == [1, 2]
+    assert (seen[-1].job.state, seen[-1].job.model_id) == (State.STATE_SUCCEEDED, model_id)
+    assert seen[-1].job.attempts == 1
+
+
+def test_an_upload_goes_on_where_a_killed_service_left_it_and_no_orphan_is_left(
+    workshop: Workshop, ada: Tuner
+) -> None:
+    suite, content = workshop.suite, examples(10, size=LINE_BYTES)
+    upload, given_up = ada.announce(content), ada.announce(content)
+    _killed_at(workshop, ada, upload.upload_id, content, 2 * PART_BYTES)
+    _killed_at(workshop, ada, given_up.upload_id, content, PART_BYTES)
+    abandoned = blob_of(suite, given_up.upload_id)
+    assert len(objects_of(suite, abandoned)) >= 1
+
+    file = ada.send(upload.upload_id, content, ada.received(upload.upload_id))
+
+    assert (file.state, file.statistics.examples) == (file_pb2.File.STATE_VALID, 10)
+    assert ada.content(file.file_id) == content
+    blob_id = blob_of(suite, file.file_id)
+    planted = suite.folder / "storage" / "blobs" / f"{blob_id[:-1]}z" / "0-0"
+    planted.parent.mkdir()
+    planted.write_bytes(b"of a row that was never written")
+    swept(suite, ada)
+    until(lambda: not planted.exists())
+    until(lambda: not objects_of(suite, abandoned))
+    assert len(objects_of(suite, blob_id)) == -(-len(content) // PART_BYTES)
+    assert ada.content(file.file_id) == content
+
+
+def _killed_at(workshop: Workshop, ada: Tuner, upload_id: str, content: bytes, stored: int) -> None:
+    """Sends an upload on, kills the service when so much of it is stored, and brings it back."""
+    offset = ada.received(upload_id)
+
+    def sent() -> Iterator[file_service_pb2.UploadFileRequest]:
+        yield from messages(upload_id, content[: stored + PIECE_BYTES], offset)
+        until(lambda: ada.received(upload_id) >= stored)
+        workshop.suite.kill("finetuning")
+
+    with pytest.raises(UnreachableError):
+        ada.connection.send_stream(ada.files.UploadFile, sent())
+    workshop.suite.restart("finetuning")
+    until(lambda: awake(ada))
+    assert ada.received(upload_id) == stored
