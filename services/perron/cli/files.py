@@ -30,7 +30,10 @@ def _stub(connection: Connection) -> file_service_pb2_grpc.FileServiceStub:
 
 @app.command()
 def upload(
-    path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Chat JSONL, an example a line.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", exists=True, dir_okay=False, help="Chat JSONL, an example a line."),
+    ],
     attest: Annotated[
         bool, typer.Option("--attest", help="State that you have the rights in the content to train on it.")
     ] = False,
@@ -138,11 +141,11 @@ def delete(file: File, caller: options.As = "", as_json: AsJson = False) -> None
 
 
 def _continued(connection: Connection, upload_id: str, path: Path, announced: tuple[int, str]) -> str:
-    """The id of an upload that a file was announced as; a usage error where it was another file."""
+    """The id of an upload that a file was announced as; SetupError where it was another file."""
     request = file_service_pb2.GetUploadRequest(upload_id=upload_id)
     found = connection.ask(_stub(connection).GetUpload, request).upload
     if (found.bytes, found.sha256) != announced:
-        raise typer.BadParameter(f"{path} is not what was announced as {upload_id}", param_hint="--resume")
+        raise SetupError(f"{path} is not what was announced as {upload_id}")
     return upload_id
 
 

@@ -1,0 +1,383 @@
+"""`perron files`, `jobs` and `models` as people and scripts use them, also where the network breaks off."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from perron.cli.model_copies import HOLDING_FILE
+from perron.cli.suite import Suite
+from tests.extras import HAS_TRAINER
+from tests.suite.command import ROOT, Ran, environment, perron, perron_here
+from tests.suite.cutting import Cutting
+
+MIB = 1024 * 1024
+BAD = b"""\
+{"messages": [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "c"}]}
+{"messages": [{"role": "user", "content": "hush"}]}
+{"messages": "hush", "hush": 1
+"""
+Run = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def key(suite: Suite) -> str:
+    """The key of a new customer's admin, on a plan that has fine-tuning."""
+    folder = str(suite.folder)
+    arguments = ("orgs", "create", "Forge", "--email", "f@acme.example", "--accept-terms", "--json")
+    made = perron(*arguments, PERRON_VAR=folder).parsed
+    perron("orgs", "change-plan", made["organization"]["organization_id"], "scale-1", PERRON_VAR=folder)
+    return str(made["secret"])
+
+
+@pytest.fixture
+def run(suite: Suite, key: str) -> Run:
+    return lambda *words: perron_here(*words, PERRON_VAR=str(suite.folder), PERRON_API_KEY=key)
+
+
+@pytest.fixture
+def cutting(suite: Suite, key: str, tmp_path: Path) -> Iterator[Callable[..., tuple[Cutting, Run]]]:
+    """Commands that reach finetuning by a way that breaks off."""
+    opened: list[Cutting] = []
+
+    def through(*, bytes_max: int, cuts: int) -> tuple[Cutting, Run]:
+        way = Cutting(suite.endpoints["finetuning"], bytes_max=bytes_max, cuts=cuts)
+        opened.append(way.__enter__())
+        (tmp_path / "endpoints.json").write_text(json.dumps(suite.endpoints | {"finetuning": way.target}))
+        return way, lambda *words: perron_here(*words, PERRON_VAR=str(tmp_path), PERRON_API_KEY=key)
+
+    yield through
+    for way in opened:
+        way.__exit__()
+
+
+@pytest.fixture
+def worker(suite: Suite) -> Iterator[None]:
+    """A worker that trains nothing, in four steps."""
+    secret = (suite.folder / "keys" / "trainer.key").read_text(encoding="utf-8").strip()
+    command = ("-m", "tests.contract.finetuning.fake_worker", suite.endpoints["finetuning"], secret)
+    process = subprocess.Popen([sys.executable, *command], env=environment(PYTHONPATH=str(ROOT)))
+    yield
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def file_id(run: Run, tmp_path: Path) -> str:
+    return uploaded(run, tmp_path / "train.jsonl", lines(40))
+
+
+def lines(count: int, size: int = 0) -> bytes:
+    """Valid examples, each about `size` bytes long."""
+    return b"".join(
+        json.dumps(
+            {
+                "messages": [
+                    {"role": "user", "content": f"question {number} " + "x" * max(size - 110, 0)},
+                    {"role": "assistant", "content": f"answer {number}"},
+                ]
+            }
+        ).encode()
+        + b"\n"
+        for number in range(count)
+    )
+
+
+def uploaded(run: Run, path: Path, content: bytes) -> str:
+    path.write_bytes(content)
+    made = run("files", "upload", str(path), "--attest", "--print-id")
+    assert made.status == 0, made.notes
+    return made.answer.strip()
+
+
+def succeeded(run: Run, file_id: str) -> str:
+    """A job that a worker has ended well."""
+    job_id = run("jobs", "create", "--base", "tiny", "--training-file", file_id, "--print-id").answer.strip()
+    watched = run("jobs", "watch", job_id)
+    assert watched.status == 0, watched.notes
+    return job_id
+
+
+def test_a_file_goes_up_is_told_by_its_counts_comes_back_and_is_deleted(run: Run, tmp_path: Path) -> None:
+    content, path, back = lines(30), tmp_path / "a.jsonl", tmp_path / "back.jsonl"
+    path.write_bytes(content)
+    made = run("files", "upload", str(path), "--attest", "--name", "thirty", "--json")
+    assert made.parsed["statistics"]["examples"] == "30"
+    assert made.parsed["display_name"] == "thirty"
+    file_id = made.parsed["file_id"]
+    assert file_id in run("files", "list").answer
+    assert "examples 30" in run("files", "show", file_id).answer
+
+    assert run("files", "download", file_id, str(back)).status == 0
+    assert back.read_bytes() == content
+    assert run("files", "download", file_id, "-").answer == content.decode()
+    assert run("files", "delete", file_id, "--json").parsed == {"file_id": file_id, "deferred": False}
+    gone = run("files", "download", file_id, str(tmp_path / "none"), "--json")
+    assert (gone.status, gone.parsed["error"]["reason"]) == (1, "RESOURCE_NOT_FOUND")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.jsonl", "back.jsonl"]
+
+
+def test_lines_that_break_a_rule_are_told_by_place_and_never_quoted(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(BAD)
+    refused = run("files", "upload", str(path), "--attest")
+
+    assert refused.status == 1
+    rows = [line.split() for line in refused.answer.splitlines()]
+    assert ["line", "column", "rule"] in rows
+    assert rows[-2][0::2] == ["2", "role-misplaced"]
+    assert rows[-1][0::2] == ["3", "not-json"]
+    assert "hush" not in refused.answer + refused.notes
+    printed = run("files", "upload", str(path), "--attest", "--json")
+    assert (printed.status, printed.parsed["state"], len(printed.parsed["errors"])) == (1, "STATE_INVALID", 2)
+
+
+def test_nothing_is_uploaded_without_a_word_that_one_has_the_rights(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(lines(1))
+    refused = run("files", "upload", str(path))
+    assert (refused.status, refused.answer) == (2, "")
+    assert "--attest" in refused.notes
+    assert run("files", "upload", str(tmp_path / "none"), "--attest").status == 2
+
+
+def test_an_upload_and_a_download_outlive_broken_connections(
+    cutting: Callable[..., tuple[Cutting, Run]], tmp_path: Path
+) -> None:
+    content = lines(8000, 1000)
+    way, run = cutting(bytes_max=3 * MIB, cuts=2)
+    file_id = uploaded(run, tmp_path / "big.jsonl", content)
+    assert (way.cuts, way.connections) == (0, 3)
+    assert run("files", "show", file_id, "--json").parsed["sha256"] == hashlib.sha256(content).hexdigest()
+
+    way.cuts = 2
+    back = run("files", "download", file_id, str(tmp_path / "back"))
+    assert back.status == 0, back.notes
+    assert way.cuts == 0
+    assert (tmp_path / "back").read_bytes() == content
+
+
+def test_an_upload_that_was_given_up_goes_on_when_it_is_asked_to(
+    run: Run, suite: Suite, key: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(lines(100_000, 200))
+    command = [sys.executable, "-m", "perron.cli", "files", "upload", str(path), "--attest"]
+    whose = environment(PERRON_VAR=str(suite.folder), PERRON_API_KEY=key)
+    with subprocess.Popen(command, env=whose, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        assert first.stderr is not None
+        said = first.stderr.readline() + first.stderr.readline()
+        first.kill()
+    assert b"\nupl_" in said
+    upload_id = said.decode().splitlines()[1].split(":")[0]
+
+    other = tmp_path / "b.jsonl"
+    other.write_bytes(lines(1))
+    refused = run("files", "upload", str(other), "--resume", upload_id)
+    assert (refused.status, "is not what was announced" in refused.notes) == (2, True)
+    done = run("files", "upload", str(path), "--resume", upload_id, "--json").parsed
+    assert (done["state"], done["statistics"]["examples"]) == ("STATE_VALID", "100000")
+    again = run("files", "upload", str(path), "--resume", upload_id, "--print-id")
+    assert again.answer.strip() == done["file_id"]
+
+
+def test_a_dry_run_says_what_a_job_would_take_and_creates_none(run: Run, file_id: str) -> None:
+    asked = ("jobs", "create", "--base", "tiny", "--training-file", file_id, "--dry-run")
+    shown = dict(line.split(maxsplit=1) for line in run(*asked).answer.splitlines())
+    assert set(shown) == {"tokens", "steps", "duration", "cost"}
+    assert shown["cost"].split()[1] == "EUR"
+    more = run(*asked, "--set", "epochs=6", "--method", "full", "--json").parsed
+    assert more["hyperparameters"]["epochs"] == 6
+    assert more["method"] == "TRAINING_METHOD_FULL"
+    assert "job_id" not in more
+    assert file_id not in run("jobs", "list").answer
+
+    refused = run(*asked, "--set", "epochs=101", "--json")
+    assert (refused.status, refused.parsed["error"]["reason"]) == (1, "FIELD_INVALID")
+    assert run(*asked, "--set", "epoch=6").status == 2
+    assert run(*asked, "--method", "magic").status == 2
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_job_is_held_started_watched_to_its_end_and_drawn(run: Run, file_id: str, tmp_path: Path) -> None:
+    made = run("jobs", "create", "--base", "tiny", "--training-file", file_id, "--no-start", "--json").parsed
+    job_id = made["job_id"]
+    shown = run("jobs", "show", job_id)
+    assert "validated" in shown.answer
+    unmeasured = run("jobs", "plot", job_id, "-o", str(tmp_path / "none.png"))
+    assert (unmeasured.status, (tmp_path / "none.png").exists()) == (1, False)
+
+    watched = run("jobs", "start", job_id, "--watch")
+    assert watched.status == 0, watched.notes
+    told = [line.split("  ", 1)[1] for line in watched.answer.splitlines()]
+    states = [line.split()[0] for line in told if not line.startswith(("step", "checkpoint"))]
+    assert states == ["queued", "validating", "validated", "started", "running", "succeeded"]
+    assert [line.split(",")[0] for line in told if line.startswith("step 2:")] == [
+        "step 2: training loss 0.5000"
+    ]
+    assert sum(line.startswith("checkpoint at step") for line in told) == 4
+    assert told[-1].split()[1].startswith("mdl_")
+
+    events = [json.loads(line) for line in run("jobs", "watch", job_id, "--json").answer.splitlines()]
+    assert [int(event["number"]) for event in events] == list(range(1, len(events) + 1))
+    assert len(events) == len(told)
+    picture = run("jobs", "plot", job_id, "-o", str(tmp_path / "loss.png"), "--json").parsed
+    assert (picture["training_points"], picture["validation_points"]) == (4, 0)
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert len(run("jobs", "checkpoints", job_id, "--json").parsed) == 4
+    assert "step 4 of 4" in run("jobs", "list").answer
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_watch_misses_nothing_and_repeats_nothing_where_the_connection_breaks(
+    run: Run, file_id: str, cutting: Callable[..., tuple[Cutting, Run]]
+) -> None:
+    job_id = run("jobs", "create", "--base", "tiny", "--training-file", file_id, "--print-id").answer.strip()
+    way, broken = cutting(bytes_max=1500, cuts=2)
+    watched = broken("jobs", "watch", job_id, "--json")
+
+    assert watched.status == 0, watched.notes
+    assert way.cuts == 0
+    numbers = [int(json.loads(line)["number"]) for line in watched.answer.splitlines()]
+    assert numbers == list(range(1, numbers[-1] + 1))
+
+
+def test_a_cancelled_job_ends_its_watch_with_1(run: Run, file_id: str) -> None:
+    job_id = run(
+        "jobs", "create", "--base", "tiny", "--training-file", file_id, "--no-start", "--print-id"
+    ).answer.strip()
+    assert run("jobs", "cancel", job_id, "--json").parsed["state"] == "STATE_CANCELLED"
+    watched = run("jobs", "watch", job_id)
+    assert watched.status == 1
+    assert watched.answer.splitlines()[-1].endswith("  cancelled")
+    unknown = run("jobs", "watch", job_id[:-1] + ("0" if job_id[-1] != "0" else "1"), "--json")
+    assert (unknown.status, unknown.parsed["error"]["reason"]) == (1, "RESOURCE_NOT_FOUND")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_model_is_renamed_archived_downloaded_deleted_and_let_go(
+    run: Run, file_id: str, tmp_path: Path
+) -> None:
+    job_id, folder = succeeded(run, file_id), tmp_path / "copy"
+    listed = run("models", "list", "--job", job_id, "--json").parsed
+    assert len(listed) == 5
+    (name,) = [one["name"] for one in listed if "checkpoint_id" not in one["provenance"]]
+    model_id = run("models", "show", name, "--json").parsed["model_id"]
+    assert run("models", "rename", name, "Smith", "--json").parsed["display_name"] == "Smith"
+    assert run("models", "archive", name, "--json").parsed["state"] == "STATE_ARCHIVED"
+    assert run("models", "unarchive", model_id, "--json").parsed["state"] == "STATE_ACTIVE"
+    assert run("models", "bases", "--json").parsed[0]["name"] == "tiny"
+    assert run("models", "show", "ft:nobody").status == 2
+
+    held = run("models", "download", name, str(folder), "--hours", "2", "--json").parsed
+    assert held["files"] == ["weights.safetensors"]
+    whole = (folder / "weights.safetensors").read_bytes()
+    (folder / "weights.safetensors").unlink()
+    (folder / "weights.safetensors.part").write_bytes(whole[:-7])
+    again = run("models", "download", name, str(folder), "--json").parsed
+    assert again["holding_id"] == held["holding_id"]
+    assert (folder / "weights.safetensors").read_bytes() == whole
+    assert run("models", "renew", str(folder), "--json").parsed["model_deleted"] is False
+
+    deleted = run("models", "delete", name, "--json").parsed
+    assert deleted == {"model_id": model_id, "erasure": deleted["erasure"]}
+    assert deleted["erasure"]["holdings"] == 1
+    told = run("models", "renew", str(folder))
+    assert (told.status, "models release" in told.notes) == (1, True)
+    assert run("models", "release", str(folder), "--json").parsed["model_deleted"] is True
+    assert list(folder.iterdir()) == []
+    assert run("models", "release", str(folder)).status == 2
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_folder_never_keeps_bytes_that_are_not_the_models(run: Run, file_id: str, tmp_path: Path) -> None:
+    first, second = (
+        run("models", "list", "--job", succeeded(run, file_id), "--json").parsed[0]["model_id"]
+        for _ in range(2)
+    )
+    run("models", "download", first, str(tmp_path / "copy"))
+    refused = run("models", "download", second, str(tmp_path / "copy"))
+    assert (refused.status, f"holds {first}" in refused.notes) == (2, True)
+
+    weights = tmp_path / "copy" / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink()
+    (tmp_path / "copy" / "weights.safetensors.part").write_bytes(b"x" * len(whole[:-9]))
+    torn = run("models", "download", first, str(tmp_path / "copy"))
+    assert (torn.status, "its digest is another" in torn.notes) == (2, True)
+    assert [one.name for one in (tmp_path / "copy").iterdir()] == [HOLDING_FILE]
+    assert run("models", "download", first, str(tmp_path / "copy")).status == 0
+    assert weights.read_bytes() == whole
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_transfer_shows_its_key_once_and_is_revoked(run: Run, file_id: str) -> None:
+    model_id = run("models", "list", "--job", succeeded(run, file_id), "--json").parsed[0]["model_id"]
+    consent = ("models", "record-consent", model_id, "Acme Partners", "--purpose", "a trial", "--until", "2d")
+    made = run(*consent, "--json").parsed
+    assert made["secret"].startswith("ptk_")
+    assert run(*consent, "--print-key").answer.strip().startswith("ptk_")
+    unknown = run("models", "authorize-transfer", model_id, "cloud-9", "--until", "2d", "--json")
+    assert unknown.parsed["error"]["reason"] == "DISTRIBUTOR_UNKNOWN"
+
+    revoked = run("models", "revoke-transfer", made["transfer_id"], "--json").parsed
+    assert revoked["state"] == "STATE_REVOKED"
+    listed = run("models", "transfers", "--model", model_id)
+    assert made["transfer_id"] in listed.answer
+    assert made["secret"] not in listed.answer
+    assert len(run("models", "transfers", "--model", model_id, "--json").parsed) == 2
+
+
+@pytest.mark.skipif(not HAS_TRAINER, reason="the extra `trainer` is not installed")
+def test_a_real_training_is_told_line_by_line_learns_and_is_downloaded(
+    run: Run, suite: Suite, tmp_path: Path, tiny_base: Path, cutting: Callable[..., tuple[Cutting, Run]]
+) -> None:
+    from tests.unit.trainer.chats_of_tests import lines as chats
+    from tests.unit.trainer.chats_of_tests import sums
+
+    training = uploaded(run, tmp_path / "train.jsonl", chats(sums(64)))
+    validation = uploaded(run, tmp_path / "valid.jsonl", chats(sums(12, start=3)))
+    (tmp_path / "models.yaml").write_text(
+        f"models: [{{name: tiny, trainable: true, folder: {tiny_base}}}]\n", encoding="utf-8"
+    )
+    files = {
+        "--server": suite.endpoints["finetuning"],
+        "--key-file": str(suite.folder / "keys" / "trainer.key"),
+        "--models": str(tmp_path / "models.yaml"),
+        "--scratch": str(tmp_path / "scratch"),
+        "--device": "cpu",
+    }
+    command = [sys.executable, "-m", "perron.cli", "trainer"]
+    words = [word for pair in files.items() for word in pair]
+    settings = {"learning_rate": "5e-3", "batch_size": "4", "evaluation_steps": "8", "lora.rank": "4"}
+    asked = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    with subprocess.Popen([*command, *words], env=environment(), stderr=subprocess.DEVNULL) as trainer:
+        watched = run(
+            "jobs", "create", "--base", "tiny", "--training-file", training, "--validation-file", validation,
+            *asked, "--watch", "--json",
+        )  # fmt: skip
+        trainer.terminate()
+    events = [json.loads(line) for line in watched.answer.splitlines()]
+    losses = [
+        one["metrics"]["loss"]
+        for one in events
+        if one.get("metrics", {}).get("source") == "SOURCE_VALIDATION"
+    ]
+
+    assert watched.status == 0, watched.notes
+    assert losses[-1] < losses[0] / 2
+    assert events[-1]["job"]["state"] == "STATE_SUCCEEDED"
+    picture = run("jobs", "plot", events[-1]["job"]["job_id"], "-o", str(tmp_path / "loss.png"), "--json")
+    assert picture.parsed["validation_points"] == len(losses)
+
+    way, broken = cutting(bytes_max=100_000, cuts=2)
+    got = broken("models", "download", events[-1]["job"]["model_id"], str(tmp_path / "model"))
+    assert (got.status, way.cuts) == (0, 0), got.notes
+    (made,) = (one for one in run("models", "list", "--json").parsed if one["model_id"] in got.answer)
+    for one in made["artifacts"]:
+        content = (tmp_path / "model" / one["name"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == one["sha256"]
