@@ -1,8 +1,12 @@
 """Callers, and what the contract lets them do."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from perron.api.common.v1 import access_pb2
+
+if TYPE_CHECKING:
+    from tests.attacks.things import Things
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,12 @@ class Person:
 
 @dataclass(slots=True)
 class Tenant:
-    """One organization: its ids, its people, and things of its own that attacks may use up."""
+    """One organization: its people, what it has for good, and what attacks may use up."""
 
     name: str
     organization_id: str
     workspace_id: str
     admin: Person
     people: dict[str, Person] = field(default_factory=dict)
-    spare: dict[str, str] = field(default_factory=dict)
-    ids: dict[str, str] = field(default_factory=dict)
+    ids: "Things" = field(init=False)
+    spare: "Things" = field(init=False)

@@ -15,6 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from tests.attacks.people import Tenant
 from tests.attacks.things import ATTACKED_MODEL, MODEL
+from tests.attacks.tuning import BASE_MODEL, DISTRIBUTOR
 from tests.attacks.world import World
 from tests.rpcs import Rpc, is_map, is_repeated, messages_of, rules
 
@@ -23,6 +24,7 @@ SKIP: Final = object()
 """Leave the field as it is."""
 
 _HOUR: Final = 3600
+_DAY: Final = 24 * _HOUR
 
 
 def _new_name() -> str:
@@ -31,8 +33,13 @@ def _new_name() -> str:
 
 
 def _tuned() -> str:
-    """A fine-tuned model."""
+    """The name of a fine-tuned model."""
     return "ft:attacked-1"
+
+
+_WANTED_AGENT: Final = {"display_name": _new_name, "model": _tuned}
+_OF_A_LEASE: Final = {"blob_ids": "ids:artifact_id", "kind": 1, "name": "weights.safetensors"}
+_OF_AN_ENDED_LEASE: Final = {"lease_id": "spare:lease_id", "blob_ids": "spare:artifact_id"}
 
 
 def _new_job() -> str:
@@ -49,6 +56,7 @@ _BY_RPC: Final[Mapping[str, Mapping[str, object]]] = {
     "UpdateMember": {"member_id": "spare:member_id", "update_mask": ["display_name"]},
     "AddMember": {"workspace_id": "spare:other_workspace_id", "member_id": "spare:member_id"},
     "CreateApiKey": {"owner_member_id": SKIP, "allowed_models": SKIP, "allowed_networks": SKIP},
+    "ReviewZeroRetention": {"zero_retention_request_id": "spare:zero_retention_request_id"},
     "RequestZeroRetention": {"workspace_id": "spare:other_workspace_id"},
     "SetTrainingPreference": {"workspace_id": "spare:workspace_id"},
     "DeleteAgent": {"agent_id": "spare:agent_id"},
@@ -57,7 +65,8 @@ _BY_RPC: Final[Mapping[str, Mapping[str, object]]] = {
     "UnpublishAgent": {"agent_id": "spare:agent_id"},
     "UpdateAgent": {"agent_id": "spare:agent_id", "display_name": _new_name, "owner_member_id": SKIP},
     "CreateAgent": {"display_name": _new_name},
-    "CreateAgentForJob": {"display_name": _new_name, "job_id": _new_job, "model": _tuned},
+    "CreateAgentForJob": _WANTED_AGENT | {"job_id": _new_job},
+    "ValidateAgentForJob": _WANTED_AGENT,
     "GetAgentVersion": {"version": 1},
     "RestoreAgentVersion": {"agent_id": "spare:agent_id", "version": 1},
     "ExportAgent": {"version": 1},
@@ -71,9 +80,9 @@ _BY_RPC: Final[Mapping[str, Mapping[str, object]]] = {
     "WithdrawAcknowledgement": {"third_party": "spare:third_party"},
     # The neighbour of what is attacked must not be narrowed by it.
     "SetCap": {"model": ATTACKED_MODEL, "key_id": SKIP},
-    "DeleteCap": {"model": ATTACKED_MODEL, "key_id": SKIP},
+    "DeleteCap": {"model": "spare:limited_model", "key_id": SKIP},
     "SetOverride": {"model": ATTACKED_MODEL, "key_id": SKIP},
-    "DeleteOverride": {"model": ATTACKED_MODEL, "key_id": SKIP},
+    "DeleteOverride": {"model": "spare:limited_model", "key_id": SKIP},
     "ListLimits": {"key_id": SKIP},
     "GetUsage": {"key_id": SKIP},
     "ChangePlan": {"plan": "scale-2"},
@@ -83,6 +92,35 @@ _BY_RPC: Final[Mapping[str, Mapping[str, object]]] = {
     "GetDocument": {"version": SKIP},
     "CreateOrganization": {"acceptances": "world:documents"},
     "AcceptTerms": {"acceptances": "world:documents"},
+    "DeleteFile": {"file_id": "spare:file_id"},
+    "CreateJob": {
+        "base_model": BASE_MODEL,
+        "training_file_ids": "ids:file_id",
+        "validation_file_ids": "ids:validation_file_id",
+        "dry_run": False,
+        "auto_start": False,  # it would be lent, and then its cancellation waits for a worker
+        "display_name": _new_name,
+        "model": SKIP,
+    },
+    "StartJob": {"job_id": "spare:waiting_job_id"},
+    "CancelJob": {"job_id": "spare:waiting_job_id"},
+    "UpdateModel": {"model_id": "spare:model_id"},
+    "ArchiveModel": {"model_id": "spare:model_id"},
+    "UnarchiveModel": {"model_id": "spare:model_id"},
+    "DeleteModel": {"model_id": "spare:model_id"},
+    "Resolve": {"model": "ids:model_name"},
+    "BatchResolve": {"model": "ids:model_name"},
+    "DownloadModel": {"model_id": "spare:model_id", "holding_id": SKIP, "artifact": SKIP},
+    "RenewHolding": {"holding_id": "spare:holding_id", "ttl": 2 * _DAY},
+    "ReleaseHolding": {"holding_id": "spare:holding_id"},
+    "AuthorizeTransfer": {"model_id": "spare:model_id", "distributor": DISTRIBUTOR},
+    "RecordConsent": {"model_id": "spare:model_id"},
+    "RevokeTransfer": {"transfer_id": "spare:transfer_id"},
+    "DownloadTransfer": {"secret": "ids:transfer_secret", "artifact": SKIP},
+    "WriteArtifact": _OF_A_LEASE,
+    "Report": _OF_A_LEASE,
+    "CompleteJob": _OF_AN_ENDED_LEASE,
+    "FailJob": _OF_AN_ENDED_LEASE,
 }
 
 
@@ -141,7 +179,7 @@ class Requests:
             case "google.protobuf.Timestamp":
                 target.seconds = int(time.time()) + _HOUR
             case "google.protobuf.Duration":
-                target.seconds = max(30, rules(field).duration.gte.seconds)
+                target.seconds = value or max(30, rules(field).duration.gte.seconds)
             case "google.protobuf.FieldMask":
                 target.paths.extend(value)
             case _ if is_repeated(field):
@@ -159,7 +197,7 @@ class Requests:
             place, _, name = special.partition(":")
             if place == "world":
                 return list(getattr(self._world, name)) if self._world else None
-            return tenant.spare[name] if tenant else _made_up(field)
+            return getattr(tenant, place)[name] if tenant else _made_up(field)
         if special is not None:
             return special() if callable(special) else special
         if field.name in _CONSTANT:

@@ -1,6 +1,6 @@
 """Who lives on the suite that is attacked: two tenants with members of every role, operators, services.
 
-Everything is made over the wire, as a customer would, and found again by id.
+Everything is made over the wire, as a customer would, and found again by id. What they have is in `things`.
 """
 
 import itertools
@@ -91,7 +91,9 @@ class World:
             roles_pb2.ORGANIZATION_ROLE_ADMIN,
             roles_pb2.WORKSPACE_ROLE_ADMIN,
         )
-        return Tenant(name, organization, made.workspace.workspace_id, admin, {"admin": admin})
+        tenant = Tenant(name, organization, made.workspace.workspace_id, admin, {"admin": admin})
+        tenant.ids, tenant.spare = things.Things(self, tenant), things.Things(self, tenant)
+        return tenant
 
     def new_member(self, tenant: Tenant, organization_role: int, workspace_role: int) -> str:
         """Adds somebody to the tenant's workspace and returns the member's id."""
@@ -183,7 +185,7 @@ class World:
             yield self.wire.ask("OrganizationService.GetDocument", request).document
 
     def _inhabit(self, tenant: Tenant) -> None:
-        """Gives a tenant members of every role, keys of every kind, and one of each thing that has an id."""
+        """Gives a tenant members of every role, and keys of every kind."""
         organization_roles, workspace_roles = roles_pb2.OrganizationRole, roles_pb2.WorkspaceRole
         for name, organization_role, workspace_role in (
             ("auditor", organization_roles.ORGANIZATION_ROLE_AUDITOR, workspace_roles.WORKSPACE_ROLE_MEMBER),
@@ -220,26 +222,11 @@ class World:
                 organization_roles.ORGANIZATION_ROLE_ADMIN,
                 workspace_roles.WORKSPACE_ROLE_ADMIN,
             )
-        self._fill(tenant)
 
     def refill(self, tenant: Tenant) -> None:
         """Gives a tenant new things that a destructive call may use up."""
-        used_up, untouched = things.workspace(self, tenant), things.workspace(self, tenant)
-        spare_agent = self.new_agent(tenant)
-        tenant.spare = {
-            "agent_id": spare_agent,
-            "other_agent_id": self.new_agent(tenant),
-            "alias": things.alias(self, tenant, spare_agent),
-            "third_party": things.third_party(self, tenant),
-            "workspace_id": used_up,
-            "other_workspace_id": untouched,
-            "member_id": self.new_member(
-                tenant, roles_pb2.ORGANIZATION_ROLE_MEMBER, roles_pb2.WORKSPACE_ROLE_MEMBER
-            ),
-            "key_id": self.new_key(tenant).key.key_id,
-        }
-        tenant.ids["zero_retention_request_id"] = things.zero_retention(self, tenant, used_up)
-        things.limits(self, tenant)
+        tenant.spare.end_jobs()
+        tenant.spare = things.Things(self, tenant)
 
     def new_agent(self, tenant: Tenant, owner: Person | None = None, **more: Any) -> str:
         """Makes an agent of the tenant and returns its id."""
@@ -250,20 +237,3 @@ class World:
         )
         made = self.wire.ask("AgentService.CreateAgent", request, (owner or tenant.admin).secret)
         return str(made.agent.agent_id)
-
-    def _fill(self, tenant: Tenant) -> None:
-        admitted = self.admit(tenant)
-        completed = self.complete(admitted.admission_id)
-        agent = self.new_agent(tenant)
-        tenant.ids = {
-            "agent_id": agent,
-            "agent": agent,
-            "alias": things.alias(self, tenant, agent),
-            "third_party": things.third_party(self, tenant),
-            "admission_id": admitted.admission_id,
-            "decision_id": admitted.decision.decision_id,
-            "record_id": completed.record_id,
-            "reservation_id": things.reservation(self, tenant),
-            "suspension_id": things.suspension(self, tenant),
-        }
-        self.refill(tenant)

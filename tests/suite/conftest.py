@@ -16,7 +16,9 @@ from tests.suite.trainers import ASKED
 from tests.suite.workers import Workshop, opened
 from tests.unit.trainer.chats_of_tests import digest, task, trained
 
-collect_ignore = [] if HAS_TRAINER else ["test_trainer.py", "test_trainer_service.py"]
+collect_ignore = (
+    [] if HAS_TRAINER else ["test_finetuned_weights.py", "test_trainer.py", "test_trainer_service.py"]
+)
 
 
 @pytest.fixture(scope="session")

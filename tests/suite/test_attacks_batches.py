@@ -64,6 +64,11 @@ def poisons(rpc: Rpc, item: Any) -> list[tuple[str, Any]]:
             forbidden.CopyFrom(item)
             setattr(forbidden, name, made_up_id(name))
             found.append((f"{name} of nobody", forbidden))
+    if str(rpc) == "ModelService.BatchResolve":
+        foreign = type(item)()
+        foreign.CopyFrom(item)
+        foreign.model = "ft:tiny:ws_00000000000000000000000001:model:0000000001"
+        found.append(("model of nobody", foreign))
     found.append(("empty", type(item)()))
     return found
 

@@ -23,6 +23,7 @@ LARGEST = {
     "quotas": MEBIBYTE,
     "governance": 4 * MEBIBYTE,
     "agents": 4 * MEBIBYTE,
+    "finetuning": 4 * MEBIBYTE,
     "admission": 4 * MEBIBYTE,
 }
 """The largest message that a service takes."""

@@ -24,6 +24,12 @@ from tests.rpcs import RPCS, Rpc, fields_of
 DOOR = {"CALLER_NOT_ALLOWED", "SCOPE_MISSING"}
 """Reasons with which only the contract's own access rule refuses."""
 
+UNFINISHED = {"WriteArtifact": "of a stream the first message is sent, which announces bytes"}
+"""RPCs that one message cannot satisfy, and why; how they end is for their own tests."""
+
+SCOPED_APART = {"CreateJob": "agent"}
+"""Parts of a request that need another scope than the call."""
+
 WITHOUT_TENANT = {
     "BatchGetStanding": "asked about any workspace",
     "BatchGetDirectives": "asked about any scope",
@@ -34,6 +40,10 @@ NOT_LOOKED_UP = {
     ("Put", "agent_id"): "what admission says was asked",
     ("BatchPut", "agent_id"): "what admission says was asked",
     ("CreateAgentForJob", "owner_member_id"): "the admins own what a stranger would",
+    ("CreateAgentForJob", "job_id"): "finetuning says of which job",
+    ("CreateAgentForJob", "model_id"): "finetuning says of which model",
+    ("CreateJob", "agent"): "what it is to be, no id",
+    ("ListModels", "job_id"): "of a stranger there are none",
     ("CreateAlias", "alias"): "a new name",
     ("AcknowledgeThirdParty", "third_party"): "a new one",
     ("ListAgents", "owner_member_id"): "of a stranger there are none",
@@ -47,14 +57,20 @@ NAMES_OF_TENANTS = {
     "agent_id",
     "alias",
     "decision_id",
+    "file_id",
+    "holding_id",
+    "job_id",
     "key_id",
     "member_id",
+    "model_id",
     "organization_id",
     "owner_member_id",
     "record_id",
     "reservation_id",
     "suspension_id",
     "third_party",
+    "transfer_id",
+    "upload_id",
     "workspace_id",
     "zero_retention_request_id",
 }
@@ -70,6 +86,9 @@ def test_an_rpc_answers_a_caller_that_its_contract_names(rpc: Rpc, world: World,
 
     answer = world.wire.call(rpc, requests.valid(rpc), caller.secret if caller else None)
 
+    if rpc.name in UNFINISHED:
+        assert answer.reason == "DIGEST_MISMATCH", str(answer)
+        return
     assert answer.code in ANSWERS - {"UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT"}, str(answer)
 
 
@@ -92,6 +111,8 @@ def test_every_caller_is_let_in_exactly_where_the_contract_says_so(
     rpc: Rpc, world: World, requests: Requests
 ) -> None:
     request = requests.valid(rpc)
+    if rpc.name in SCOPED_APART:
+        request.ClearField(SCOPED_APART[rpc.name])
     wrong = []
     for person in world.callers:
         answer = world.wire.call(rpc, request, person.secret)
@@ -119,8 +140,8 @@ ID_CASES = [(rpc, name) for rpc in RPCS for name in ids_of(rpc)]
 def test_every_id_that_can_be_asked_for_is_tried_with_the_neighbours() -> None:
     names = {field.name for rpc in RPCS for field in fields_of(rpc.input) if field.name.endswith("_id")}
 
-    # Of a job and of its model agents is told by finetuning, and looks neither up.
-    assert names - NAMES_OF_TENANTS == {"request_id", "resource_id", "job_id", "model_id"}
+    # Workers are nobody's: by a lease and its blobs they reach the tenant whose job they were lent.
+    assert names - NAMES_OF_TENANTS == {"request_id", "resource_id", "lease_id", "blob_id"}
 
 
 @pytest.mark.parametrize(("rpc", "name"), ID_CASES, ids=str)
@@ -146,24 +167,29 @@ def test_another_tenants_id_looks_like_one_that_does_not_exist(
 def test_a_neighbour_among_others_looks_like_one_that_does_not_exist(
     world: World, requests: Requests
 ) -> None:
-    """Lists of ids: agents to hand over to, members to share with."""
+    """Lists of ids: agents to hand over to, members to share with, files to train on."""
     handing, sharing = named("AgentService.CreateAgent"), named("SharingService.SetSharing")
+    training = named("JobService.CreateJob")
     world.refill(world.tenant)
     refused = []
-    for agent, member in (
-        (world.other.ids["agent_id"], world.other.admin.member_id),
-        (made_up_id("agent_id"), made_up_id("member_id")),
+    for agent, member, file in (
+        (world.other.ids["agent_id"], world.other.admin.member_id, world.other.ids["file_id"]),
+        (made_up_id("agent_id"), made_up_id("member_id"), made_up_id("file_id")),
     ):
         request = requests.valid(handing)
         request.configuration.handoff_agent_ids.extend([world.tenant.ids["agent_id"], agent])
         among = requests.valid(sharing)
         among.member_ids.append(member)
+        job = requests.valid(training)
+        job.training_file_ids.append(file)
         key = world.tenant.admin.secret
-        answers = [world.wire.call(handing, request, key), world.wire.call(sharing, among, key)]
+        asked = ((handing, request), (sharing, among), (training, job))
+        answers = [world.wire.call(rpc, message, key) for rpc, message in asked]
         refused.append([(answer.reason, answer.message) for answer in answers])
 
     assert refused[0] == refused[1]
-    assert [reason for reason, _ in refused[0]] == ["HANDOFF_UNKNOWN", "MEMBER_UNKNOWN"]
+    expected = ["HANDOFF_UNKNOWN", "MEMBER_UNKNOWN", "RESOURCE_NOT_FOUND"]
+    assert [reason for reason, _ in refused[0]] == expected
 
 
 @pytest.mark.parametrize("rpc", PASSPORT_RPCS, ids=str)
@@ -197,6 +223,7 @@ def test_a_revoked_key_is_refused_by_every_service_at_the_next_call(world: World
             "LimitService.ListLimits",
             "DecisionService.ListDecisions",
             "AgentService.ListAgents",
+            "FileService.ListFiles",
         )
     ]
     for rpc in rpcs:

@@ -28,6 +28,7 @@ from tests.attacks.faults import (
     locked,
 )
 from tests.attacks.requests import Requests
+from tests.attacks.tuning import ENVIRONMENT
 from tests.attacks.wire import assert_refused_properly, named
 from tests.attacks.world import World
 from tests.rpcs import RPCS
@@ -45,7 +46,7 @@ MUTATION = {
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world of our own, whose services may be killed."""
-    with Suite(tmp_path_factory.mktemp("fragile")) as suite:
+    with Suite(tmp_path_factory.mktemp("fragile"), environment=ENVIRONMENT) as suite:
         world = World(suite)
         yield world
         world.wire.close()
@@ -138,7 +139,7 @@ def test_a_full_disk_is_unavailable_and_heals_without_a_restart(service: str, fr
 def on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world whose stores are databases of a PostgreSQL."""
     urls = {service: postgresql_database(database_of(service)) for service in STORES}
-    environment = {f"PERRON_{service.upper()}_DATABASE_URL": url for service, url in urls.items()}
+    environment = ENVIRONMENT | {f"PERRON_{name.upper()}_DATABASE_URL": url for name, url in urls.items()}
     with Suite(tmp_path_factory.mktemp("postgresql"), environment=environment) as suite:
         world = World(suite)
         yield world

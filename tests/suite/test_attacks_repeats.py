@@ -23,6 +23,8 @@ BATCHES = [rpc for rpc in RPCS if rpc.batch_item and "request_id" in rpc.batch_i
 AT_ONCE = 50
 OF_THE_MOMENT = {"secret", "secret_reason", "statuses", "limits", "keep_content", "admission_id"}
 """Fields of an answer that a repetition may answer otherwise: secrets, and what is true only now."""
+MOVES_BY_ITSELF = {"CreateJob": ("job", "state")}
+"""What goes on with a resource as soon as it is made."""
 
 UNCHANGED = {
     "request_id",
@@ -48,6 +50,9 @@ def settled(rpc: Rpc, answer: Answer) -> Message:
     message = rpc.response.FromString(answer.body)
     for name in OF_THE_MOMENT & set(rpc.method.output_type.fields_by_name):
         message.ClearField(name)
+    if rpc.name in MOVES_BY_ITSELF:
+        resource, moving = MOVES_BY_ITSELF[rpc.name]
+        getattr(message, resource).ClearField(moving)
     return message
 
 
@@ -246,8 +251,10 @@ def variations(rpc: Rpc, request: Any, world: World) -> Iterator[tuple[str, Any]
                 other.configuration.instructions += " of another"
             case _ if field.name == "document":
                 other.document.display_name = "another"
-            case FieldDescriptor.CPPTYPE_STRING if field.name in (words := another(world)):
-                setattr(other, field.name, words[field.name])
+            case FieldDescriptor.CPPTYPE_STRING if text := another(
+                world, field.name, getattr(other, field.name)
+            ):
+                setattr(other, field.name, text)
             case FieldDescriptor.CPPTYPE_INT32 | FieldDescriptor.CPPTYPE_INT64:
                 setattr(other, field.name, getattr(other, field.name) + 1)
             case FieldDescriptor.CPPTYPE_ENUM if len(field.enum_type.values) > 2:
@@ -258,16 +265,37 @@ def variations(rpc: Rpc, request: Any, world: World) -> Iterator[tuple[str, Any]
             yield field.name, other
 
 
-def another(world: World) -> dict[str, str]:
-    """Another text for each field that takes one."""
-    member = world.tenant.people["member"]
-    return dict.fromkeys(
-        ("display_name", "model", "reasons", "reason", "note", "alias", "data_subject"), "another"
-    ) | {
-        "workspace_id": world.tenant.workspace_id,
-        "plan": "scale-1",
-        "third_party": "connector:another",
-        "agent_id": world.tenant.spare["other_agent_id"],
-        "key_id": member.key_id,
-        "member_id": member.member_id,
-    }
+def another(world: World, name: str, given: str) -> str:
+    """Another text for a field, empty where it takes none."""
+    tenant, member = world.tenant, world.tenant.people["member"]
+    match name:
+        case "workspace_id":
+            return tenant.workspace_id
+        case "key_id" | "member_id":
+            return str(getattr(member, name))
+        case "plan":
+            return "scale-1"
+        case "third_party":
+            return "connector:another"
+        case "sha256":
+            return "1" * 64
+        case "agent_id" | "file_id" | "holding_id" | "job_id" | "model_id" | "transfer_id":
+            return next(value for value in (tenant.ids[name], tenant.spare[name]) if value != given)
+        case _:
+            return "another" if name in TEXTS else ""
+
+
+TEXTS = {
+    "alias",
+    "data_subject",
+    "display_name",
+    "distributor",
+    "model",
+    "note",
+    "party",
+    "purpose",
+    "reason",
+    "reasons",
+    "suffix",
+}
+"""Fields that take any text, or one of which the attacked suite knows this."""

@@ -17,6 +17,7 @@ from perron.cli.demo import search
 from perron.cli.listening import SERVICES
 from perron.cli.suite import STORES, Suite
 from tests.attacks.requests import Requests, alternatives
+from tests.attacks.tuning import ENVIRONMENT
 from tests.attacks.wire import Answer
 from tests.attacks.world import World
 from tests.collector import Collector
@@ -58,7 +59,10 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with Collector() as collector:
-        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+        environment = ENVIRONMENT | {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+        }
         for name in SERVICES:
             environment |= {
                 f"PERRON_{name.upper()}_LOG_LEVEL": "DEBUG",
