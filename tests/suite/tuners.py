@@ -128,7 +128,8 @@ class Tuner:
     def watch(self, job_id: str, after: int = 0) -> Iterator[job_pb2.JobEvent]:
         """What happened to a job, and what happens, until it ends."""
         request = job_service_pb2.WatchJobRequest(job_id=job_id, after_number=after)
-        for response in self.connection.ask_stream(self.jobs.WatchJob, request, timeout=PATIENCE_SECONDS):
+        asked = self.connection.ask_stream(self.jobs.WatchJob, request, timeout=3 * PATIENCE_SECONDS)
+        for response in asked:
             yield from response.events
 
     def model(self, model_id: str) -> model_pb2.Model:
