@@ -9,9 +9,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from perron.api.common.v1 import error_reason_pb2
 from perron.api.finetuning.v1 import job_pb2
 from perron.cli import output
-from perron.cli.job_runs import JobRun, Point
+from perron.cli.job_runs import FINAL, JobRun, Point
 from perron.cli.loss_curves import Curve, LossCurves
 
 _TRAINING, _VALIDATION = "cyan", "magenta"
@@ -42,7 +43,7 @@ class JobView:
             yield self._legend()
         for warning in run.warnings:
             yield Text(f"warning: {_warned(warning)}", style="yellow")
-        if run.is_over:
+        if run.job.state in FINAL:
             yield Text(ended(run.job), style=_STATE_STYLES.get(run.job.state, ""))
 
     def _heading(self) -> Text:
@@ -85,6 +86,8 @@ def show_live(events: Iterable[job_pb2.JobEvent], run: JobRun, console: Console)
     with Live(JobView(run), console=console, refresh_per_second=8):
         for event in events:
             run.take(event)
+    if not console.is_terminal:
+        console.line()  # which a terminal gets from Live
 
 
 def line(event: job_pb2.JobEvent) -> str:
@@ -108,7 +111,7 @@ def ended(job: job_pb2.Job) -> str:
     if job.HasField("failure"):
         reason = output.enum_word(job_pb2.JobFailure.Reason.DESCRIPTOR, job.failure.reason)
         return ": ".join(part for part in (_state(job), reason, job.failure.description) if part)
-    return "  ".join(part for part in (_state(job), job.model_id, job.agent_id) if part)
+    return "  ".join(part for part in (_state(job), job.model_id, job.agent_id or _promised(job)) if part)
 
 
 def estimate(job: job_pb2.Job) -> dict[str, object]:
@@ -155,6 +158,20 @@ def _measured(metrics: job_pb2.Metrics) -> str:
 
 def _warned(warning: job_pb2.JobWarning) -> str:
     return f"{output.enum_word(job_pb2.JobWarning.Kind.DESCRIPTOR, warning.kind)}, {warning.count} examples"
+
+
+def _promised(job: job_pb2.Job) -> str:
+    """What stands in the way of the agent that a job with a model is to make; nothing where nothing does."""
+    if job.state != job_pb2.Job.STATE_SUCCEEDED:
+        return ""
+    match job.agent.state:
+        case job_pb2.PromisedAgent.STATE_PROMISED:
+            return "its agent is being made"
+        case job_pb2.PromisedAgent.STATE_NOT_MADE:
+            reason = output.enum_word(error_reason_pb2.ErrorReason.DESCRIPTOR, job.agent.reason)
+            return f"no agent: {reason}: {job.agent.description}"
+        case _:
+            return ""
 
 
 def _state(job: job_pb2.Job) -> str:

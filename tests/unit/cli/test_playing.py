@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from perron.chassis.errors import Unavailable
-from perron.cli import app, output
+from perron.cli import app, output, training
 from perron.cli.connection import FOLDER_VARIABLE, RefusedError
-from perron.cli.demo import playing
+from perron.cli.demo import finetuning, playing, tuning_rows
 from perron.cli.demo.stage import Stage
 
 
 class StillSuite:
-    def __init__(self, folder: Path, *, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, *, environment: Mapping[str, str], trainer: bool) -> None:
         self.folder = folder
+        self.trainer = trainer
         self.environment = dict(environment)
         self.endpoints: dict[str, str] = {}
         self.ended = 0
@@ -91,3 +92,34 @@ def test_what_is_checked_after_the_end_counts_too(monkeypatch: pytest.MonkeyPatc
 
 def test_a_demo_that_showed_nothing_has_not_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert play(monkeypatch, lambda _stage: None) == output.REFUSED
+
+
+@pytest.mark.parametrize("reason", ["TRAINER=0", "no torch"])
+def test_without_a_trainer_what_needs_one_is_not_shown_and_not_written(
+    reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if reason == "TRAINER=0":
+        monkeypatch.setenv("TRAINER", "0")
+    else:
+        monkeypatch.delenv("TRAINER", raising=False)
+        monkeypatch.setattr(training, "installed", lambda: False)
+
+    def chapter(stage: Stage) -> None:
+        suite: Any = stage.suite
+        stage.find("all", "no trainer was started", ok=not suite.trainer)
+        finetuning.play(stage)
+
+    assert play(monkeypatch, chapter) == output.OK
+    told = capsys.readouterr().out.splitlines()
+    for row in tuning_rows.ALL:
+        about = [line for line in told if row.shown in line]
+        assert len(about) == 2, "told where it would be played, and in the table"
+        assert all("not shown" in line and " ok" not in line for line in about)
+    assert any(f"1 shown, 0 failed, {len(tuning_rows.ALL)} not shown" in line for line in told)
+    (finding,) = json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))
+    assert finding["shown"] == "no trainer was started"
+
+
+def test_a_demo_of_which_nothing_could_be_shown_has_not_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINER", "0")
+    assert play(monkeypatch, finetuning.play) == output.REFUSED

@@ -2,5 +2,6 @@
 
 A chapter is a module with a NAME, the `settings(folder)` that the suite needs for it and a `play(stage)`; it
 tells what it does on the stage and puts down a finding for each clause that it showed. No finding is written
-by hand as fulfilled: each is a comparison made on the spot.
+by hand as fulfilled: each is a comparison made on the spot. A chapter that cannot be played here leaves its
+rows out, and says so.
 """

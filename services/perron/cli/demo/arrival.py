@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from perron.api.common.v1 import error_reason_pb2
@@ -18,7 +17,7 @@ from perron.cli.connection import Connection
 from perron.cli.demo import gateway
 from perron.cli.demo.customer import Customer, purposes, refusal
 from perron.cli.demo.gateway import Played
-from perron.cli.demo.stage import Stage
+from perron.cli.demo.stage import Stage, listed
 
 _SERVICES = {"admission", "identity", "quotas", "governance"}
 
@@ -185,7 +184,6 @@ def _used(customer: Customer) -> dict[str, int]:
 
 
 def _summary(played: Sequence[Played], settled: int, eligible: Counter[bool], seconds: float) -> Group:
-    table = Table.grid(padding=(0, 2))
     rows = {
         "admitted": f"{sum(one.admitted is not None for one in played)} of {len(played)} in {seconds:.1f} s",
         "tokens settled": f"{settled:,}",
@@ -198,9 +196,7 @@ def _summary(played: Sequence[Played], settled: int, eligible: Counter[bool], se
     ):
         p50, p99 = (gateway.percentile(values, share) * 1000 for share in (0.5, 0.99))
         rows[title] = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
-    for name, value in rows.items():
-        table.add_row(Text(f"  {name}", style="dim"), value)
     failed = [
         Text(f"  {count} times {reason}", style="red") for reason, count in gateway.errors(played).items()
     ]
-    return Group(table, *failed)
+    return Group(listed(rows), *failed)

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from perron.api.admission.v1 import admission_service_pb2, admission_service_pb2_grpc
@@ -14,9 +15,11 @@ from perron.api.governance.v1 import (
     record_service_pb2_grpc,
 )
 from perron.api.identity.v1 import organization_pb2, organization_pb2_grpc
+from perron.cli import orgs
 from perron.cli.connection import Connection, RefusedError
 from perron.cli.demo import gateway
 from perron.cli.demo.gateway import MODEL
+from perron.cli.demo.stage import Stage
 from perron.cli.samples import Exchange
 
 _PAGE = 1000
@@ -87,6 +90,26 @@ class Customer:
         )
         parts = list(self.admin.ask_stream(stub.GetRecord, request))
         return b"".join(part.input for part in parts), b"".join(part.output for part in parts)
+
+
+def enrol(stage: Stage, opened: ExitStack, name: str, email: str) -> Customer:
+    """Creates an organization on the free plan; its connections are closed with `opened`."""
+
+    def connect(secret: str, origin: str) -> Connection:
+        return opened.enter_context(stage.connect(secret, origin))
+
+    operator = connect(stage.suite.operator_key, "the operator")
+    uses = [int(organization_pb2.PERMITTED_USE_INTERNAL_BUSINESS)]
+    created = orgs.create_organization(operator, name, email, uses, accept=True)
+    return Customer(
+        created.organization.organization_id,
+        created.workspace.workspace_id,
+        created.key.key_id,
+        created.secret,
+        connect(created.secret, "the admin"),
+        operator,
+        connect(stage.suite.gateway_key, "the gateway"),
+    )
 
 
 def purposes(of: decision_pb2.Decision | record_pb2.Record) -> "set[decision_pb2.Purpose.ValueType]":

@@ -11,14 +11,14 @@ import typer
 from rich.markup import escape
 
 from perron.chassis.errors import SetupError
-from perron.cli import output
+from perron.cli import output, training
 from perron.cli.connection import RefusedError, folder
-from perron.cli.demo import agents, foundation, stage
+from perron.cli.demo import agents, finetuning, foundation, stage
 from perron.cli.demo.stage import Finding, Stage
 from perron.cli.output import AsJson
 from perron.cli.suite import Suite
 
-CHAPTERS: tuple[ModuleType, ...] = (foundation, agents)
+CHAPTERS: tuple[ModuleType, ...] = (foundation, agents, finetuning)
 NEXT = (
     "Next: `perron up` (or `make up`) starts it to stay; its first start prints four lines to a first Admit."
 )
@@ -33,7 +33,8 @@ def demo(
 ) -> None:
     """Play the platform from end to end on recorded exchanges, and check each clause of the terms on the way.
 
-    Starts its own services on free ports in a temporary folder. The findings also go to var/demo.json.
+    Starts its own services on free ports in a temporary folder, and a trainer where the extra `trainer` is
+    installed; without it, what needs training is told as not shown. The findings also go to var/demo.json.
     """
     import importlib.metadata  # a hundredth of a second, which is felt at every other command
 
@@ -42,7 +43,8 @@ def demo(
     where = Path(tempfile.mkdtemp(prefix="perron-demo-"))
     console.print(f"[bold]Perron {importlib.metadata.version('perron')}[/bold], played in {where}")
     environment = {name: value for chapter in CHAPTERS for name, value in chapter.settings(where).items()}
-    played = Stage(Suite(where, environment=environment), console)
+    suite = Suite(where, environment=environment, trainer=training.wanted())
+    played = Stage(suite, console)
     try:
         _play(played)
         for check in played.afterwards:
@@ -53,9 +55,10 @@ def demo(
         else:
             shutil.rmtree(where, ignore_errors=True)
     failed = _conclude(played, console_is_json=as_json)
-    console.print(
-        f"{len(played.findings)} shown, {failed} failed  [dim]({time.monotonic() - start:.0f} s)[/dim]"
-    )
+    counted = f"{len(played.findings)} shown, {failed} failed"
+    if played.left_out:
+        counted += f", {len(played.left_out)} not shown"
+    console.print(f"{counted}  [dim]({time.monotonic() - start:.0f} s)[/dim]")
     console.print(NEXT, markup=False)
     if failed:
         raise typer.Exit(output.REFUSED)
@@ -96,6 +99,6 @@ def _conclude(played: Stage, *, console_is_json: bool) -> int:
             empty="",
         )
     played.console.print()
-    played.console.print(stage.table(findings))
+    played.console.print(stage.table(findings, played.left_out))
     played.console.print()
     return sum(not finding.ok for finding in findings) or int(not findings)

@@ -1,14 +1,16 @@
 """What a chapter plays on: the running suite, a console to tell on, and the list of findings."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from perron.cli.connection import Connection, Credential
 from perron.cli.suite import Suite
@@ -24,6 +26,13 @@ class Finding:
     ok: bool
 
 
+class Row(NamedTuple):
+    """A clause and what is to be shown of it, said before it is played."""
+
+    clause: str
+    shown: str
+
+
 class Stage:
     """The suite that a chapter plays on.
 
@@ -35,6 +44,7 @@ class Stage:
         self.suite = suite
         self.console = console
         self.findings: list[Finding] = []
+        self.left_out: list[Row] = []
         self.afterwards: list[Callable[[], None]] = []
         self.chapter = ""
 
@@ -51,6 +61,11 @@ class Stage:
         self.findings.append(Finding(self.chapter, clause, shown, ok))
         mark = "[green]ok[/green]" if ok else "[red]FAILED[/red]"
         self.console.print(f"  {mark}  [cyan]{clause}[/cyan]  {shown}")
+
+    def leave_out(self, row: Row) -> None:
+        """Says that something cannot be shown here; that is no finding, neither good nor bad."""
+        self.left_out.append(row)
+        self.console.print(f"  [yellow]not shown[/yellow]  [cyan]{row.clause}[/cyan]  {row.shown}")
 
     def after_stop(self, check: Callable[[], None]) -> None:
         """Leaves a check for when the suite has ended."""
@@ -69,8 +84,16 @@ class Stage:
             yield lambda: bar.advance(task)
 
 
-def table(findings: Iterable[Finding]) -> Table:
-    """The findings as the table that closes the demo."""
+def listed(fields: Mapping[str, object]) -> Table:
+    """Names and values, a line each."""
+    drawn = Table.grid(padding=(0, 2))
+    for name, value in fields.items():
+        drawn.add_row(Text(f"  {name}", style="dim"), str(value))
+    return drawn
+
+
+def table(findings: Iterable[Finding], left_out: Iterable[Row]) -> Table:
+    """The findings as the table that closes the demo, and after them what was not shown."""
     drawn = Table(box=None, header_style="dim", pad_edge=False)
     drawn.add_column("clause", style="cyan", no_wrap=True)
     drawn.add_column("what was shown", overflow="fold")
@@ -79,6 +102,8 @@ def table(findings: Iterable[Finding]) -> Table:
         drawn.add_row(
             finding.clause, finding.shown, "[green]ok[/green]" if finding.ok else "[red]FAILED[/red]"
         )
+    for row in left_out:
+        drawn.add_row(row.clause, row.shown, "[yellow]not shown[/yellow]")
     return drawn
 
 

@@ -14,11 +14,10 @@ from perron.api.agents.v1 import (
     sharing_service_pb2_grpc,
 )
 from perron.api.common.v1 import roles_pb2
-from perron.api.identity.v1 import api_key_pb2, api_key_pb2_grpc, organization_pb2, workspace_pb2
+from perron.api.identity.v1 import api_key_pb2, api_key_pb2_grpc, workspace_pb2
 from perron.api.identity.v1.workspace_pb2_grpc import WorkspaceServiceStub
-from perron.cli import orgs
 from perron.cli.connection import Connection
-from perron.cli.demo.customer import Customer
+from perron.cli.demo.customer import Customer, enrol
 from perron.cli.demo.stage import Stage
 
 _SCOPES = (roles_pb2.SCOPE_INFERENCE, roles_pb2.SCOPE_AGENTS_READ, roles_pb2.SCOPE_AGENTS_WRITE)
@@ -92,26 +91,12 @@ class Team:
 def gathered(stage: Stage) -> Iterator[Team]:
     """Creates the organization with two members on the free plan, and closes every connection at the end."""
     with ExitStack() as opened:
-
-        def connect(secret: str, origin: str) -> Connection:
-            return opened.enter_context(stage.connect(secret, origin))
-
-        operator = connect(stage.suite.operator_key, "the operator")
-        uses = [int(organization_pb2.PERMITTED_USE_INTERNAL_BUSINESS)]
-        created = orgs.create_organization(operator, "Acme Help Desk", "ada@desk.example", uses, accept=True)
-        customer = Customer(
-            created.organization.organization_id,
-            created.workspace.workspace_id,
-            created.key.key_id,
-            created.secret,
-            connect(created.secret, "the admin"),
-            operator,
-            connect(stage.suite.gateway_key, "the gateway"),
-        )
+        customer = enrol(stage, opened, "Acme Help Desk", "ada@desk.example")
         members = []
         for name in ("bo", "cy"):
             member_id, secret = join(customer, name)
-            members.append(Member(member_id, secret, connect(secret, name)))
+            connection = opened.enter_context(stage.connect(secret, name))
+            members.append(Member(member_id, secret, connection))
         yield Team(customer, *members)
 
 
