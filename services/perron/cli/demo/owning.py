@@ -90,7 +90,7 @@ def downgrade(stage: Stage, workshop: Workshop, files: Files, model: model_pb2.M
     stage.find(
         *tuning_rows.UNTRAINED,
         ok=of_base.decision.training_eligible
-        and all(_is_the_owners(one.decision) for one in (of_model, of_agent))
+        and all(is_of_a_model(one.decision) for one in (of_model, of_agent))
         and [eligible.get(record_id) for record_id in kept] == [True, False, False],
     )
 
@@ -122,6 +122,19 @@ def delete(stage: Stage, workshop: Workshop, model: model_pb2.Model, agent_id: s
     )
 
 
+def is_of_a_model(decision: decision_pb2.Decision) -> bool:
+    """Whether a decision on the free plan is that of an exchange through a fine-tuned model."""
+    return (
+        decision.terms_class == roles_pb2.TERMS_CLASS_FREE
+        and not decision.training_eligible
+        and decision_pb2.PURPOSE_IMPROVE_SERVICES not in purposes(decision)
+        and any(
+            (one.clause, one.reason) == ("1.2-conf", decision_pb2.CLAUSE_REASON_FINE_TUNED_MODEL)
+            for one in decision.clauses
+        )
+    )
+
+
 def _neighbour(customer: Customer) -> str:
     """The secret of a key of another workspace of the same organization."""
     admin = customer.admin
@@ -145,19 +158,6 @@ def _made_up(model: model_pb2.Model) -> model_pb2.Model:
 
 def _told(refused: RefusedError | None) -> object:
     return refused and output.error_fields(refused.error)
-
-
-def _is_the_owners(decision: decision_pb2.Decision) -> bool:
-    """Whether a decision on the free plan is that of an exchange through a fine-tuned model."""
-    return (
-        decision.terms_class == roles_pb2.TERMS_CLASS_FREE
-        and not decision.training_eligible
-        and decision_pb2.PURPOSE_IMPROVE_SERVICES not in purposes(decision)
-        and any(
-            (one.clause, one.reason) == ("1.2-conf", decision_pb2.CLAUSE_REASON_FINE_TUNED_MODEL)
-            for one in decision.clauses
-        )
-    )
 
 
 def _stored(folder: Path, model: model_pb2.Model) -> int:
