@@ -1,7 +1,7 @@
 """Moving a job, and writing down what happened to it: the only place where a job's state changes.
 
 Each move is an event of the job under the next number, for whoever watches it. The end of a job drops what
-only a training that goes on would have needed.
+only a training that goes on would have needed; without a model, also what its agent would have been told.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ def move(store: Store, job: Job, verb: Verb, **changes: Any) -> Job:
     return moved
 
 
-def settle_agent(store: Store, job: Job, agent: JobAgent) -> Job:
+def settle_agent(store: Store, job: Job, agent: JobAgent) -> None:
     """Writes what became of the agent of a job that succeeded, whose row is locked, and the event.
 
     What the agent is told goes: agents has it, or nobody needs it any more unless a legal hold does.
@@ -54,7 +54,6 @@ def settle_agent(store: Store, job: Job, agent: JobAgent) -> Job:
         settled, EventKind.STATE, snapshot(settled), number=settled.events, create_us=store.now_us()
     )
     store.drop_configuration(job.job_id, held=agent.state is not AgentState.MADE)
-    return settled
 
 
 def has_ended(job: Job) -> bool:
