@@ -21,6 +21,13 @@ BAD = b"""\
 {"messages": [{"role": "user", "content": "hush"}]}
 {"messages": "hush", "hush": 1
 """
+DESK = """\
+display_name: Desk
+configuration:
+  instructions: "Be kind.\\n"
+  tools:
+    - function: {name: look_up, parameters_schema: {type: object}}
+"""
 Run = Callable[..., Ran]
 
 
@@ -244,6 +251,26 @@ def test_a_watch_misses_nothing_and_repeats_nothing_where_the_connection_breaks(
     assert way.cuts == 0
     numbers = [int(json.loads(line)["number"]) for line in watched.answer.splitlines()]
     assert numbers == list(range(1, numbers[-1] + 1))
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_job_makes_the_agent_that_its_file_describes(run: Run, file_id: str, tmp_path: Path) -> None:
+    desk = tmp_path / "desk.yaml"
+    desk.write_text(DESK, encoding="utf-8")
+    asked = ("jobs", "create", "--base", "tiny", "--training-file", file_id, "--agent", str(desk))
+    refused = run(*asked)
+    assert (refused.status, "NAME_NOT_ATTESTED" in refused.notes) == (1, True)
+    watched = run(*asked, "--attest-name", "--watch", "--json")
+    assert watched.status == 0, watched.notes
+    job = json.loads(watched.answer.splitlines()[-1])["job"]
+    made = run("agents", "show", job["agent_id"], "--json").parsed["version"]["configuration"]
+    assert made["instructions"] == "Be kind.\n"
+    assert made["model"].startswith("ft:tiny:")
+
+    desk.write_text(DESK.replace("type: object", "type: object, $ref: 'http://host/x'"), encoding="utf-8")
+    refused = run(*asked, "--attest-name")
+    assert refused.status == 1
+    assert f"{desk}:5: configuration.tools[0].function.parameters_schema" in refused.notes
 
 
 def test_a_cancelled_job_ends_its_watch_with_1(run: Run, file_id: str) -> None:

@@ -49,16 +49,23 @@ class AgentFile:
     document: agent_pb2.AgentDocument
     lines: Mapping[str, int]
 
-    def faults(self, error: PerronError) -> list[str]:
-        """What a service found wrong with the document, each with the line of its field."""
+    def faults(self, error: PerronError, below: str = "") -> list[str]:
+        """What a service found wrong with the document, each with the line of its field.
+
+        `below` is where the document stands in the request, for instance "agent."; the rest is left out.
+        """
         return [
-            _fault(self.path, self.lines, violation.field, violation.description)
+            _fault(self.path, self.lines, violation.field.removeprefix(below), violation.description)
             for violation in error.violations
+            if violation.field.startswith(below)
         ]
 
 
-def read(path: Path) -> AgentFile:
-    """Reads a document, `-` from standard input; SetupError names every fault with its line and field."""
+def read(path: Path, *, has_model: bool = True) -> AgentFile:
+    """Reads a document, `-` from standard input; SetupError names every fault with its line and field.
+
+    Without `has_model` the model may be left out, as in what a job makes of its own.
+    """
     root = _composed(path, _text(path))
     document = agent_pb2.AgentDocument()
     reader = _Reader()
@@ -68,6 +75,8 @@ def read(path: Path) -> AgentFile:
     faults = [f"{path}:{line}: {told}" for line, told in reader.faults] or _formal(
         path, document, reader.lines
     )
+    if not faults and has_model and not document.configuration.model:
+        faults = [_fault(path, reader.lines, "configuration.model", "is missing")]
     if faults:
         raise SetupError("\n".join(faults))
     return AgentFile(path, document, reader.lines)

@@ -36,11 +36,6 @@ class JobRun:
     warnings: list[job_pb2.JobWarning] = field(default_factory=list)
 
     @property
-    def is_over(self) -> bool:
-        """Whether the job has ended."""
-        return self.job.state in FINAL
-
-    @property
     def step(self) -> int:
         """The last step that is known to be done."""
         return max(self.job.progress.step, self.training[-1][0] if self.training else 0)
@@ -68,6 +63,14 @@ class JobRun:
                 pass  # an event of a newer service
 
 
+def is_over(job: job_pb2.Job) -> bool:
+    """Whether a job has ended, and nothing is to come but what it made already."""
+    waits = (
+        job.state == job_pb2.Job.STATE_SUCCEEDED and job.agent.state == job_pb2.PromisedAgent.STATE_PROMISED
+    )
+    return job.state in FINAL and not waits
+
+
 def watch(
     connection: Connection, job_id: str, *, follow: bool = True, patience: Patience | None = None
 ) -> Iterator[job_pb2.JobEvent]:
@@ -86,7 +89,7 @@ def watch(
                 for event in message.events:
                     number = event.number
                     yield event
-                    if event.HasField("job") and event.job.state in FINAL:
+                    if event.HasField("job") and is_over(event.job):
                         return
                 if not follow and len(message.events) < _EVENTS_PER_MESSAGE:
                     return

@@ -9,8 +9,8 @@ from typing import Annotated, Any, cast
 import typer
 
 from perron.api.finetuning.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
-from perron.cli import hyperparameters, job_runs, options, output
-from perron.cli.connection import Connection, connect
+from perron.cli import agent_files, hyperparameters, job_runs, options, output
+from perron.cli.connection import Connection, RefusedError, connect
 from perron.cli.job_runs import JobRun
 from perron.cli.output import AsJson
 
@@ -44,6 +44,13 @@ def create(
         ),
     ] = [],  # noqa: B006 (as above)
     suffix: Annotated[str, typer.Option(help="Part of the model's name; default: model.")] = "",
+    agent: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="AGENT", help="An agent to make of the model, as a document without a model; - is stdin."
+        ),
+    ] = None,
+    attest_name: options.Attested = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Create nothing; say what it would take, or why it is refused.")
     ] = False,
@@ -56,6 +63,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Create a job, or with --dry-run say what it would take."""
+    document = agent_files.read(agent, has_model=False) if agent is not None else None
     request = job_service_pb2.CreateJobRequest(
         base_model=base,
         method=cast("Any", options.enum_value(job_pb2.TrainingMethod.DESCRIPTOR, method, "--method")),
@@ -66,8 +74,17 @@ def create(
         dry_run=dry_run,
         auto_start=start,
     )
+    if document is not None:
+        request.agent.display_name = document.document.display_name
+        request.agent.name_attested = attest_name
+        request.agent.configuration.CopyFrom(document.document.configuration)
     with connect(caller) as connection:
-        job = connection.ask(_stub(connection).CreateJob, request).job
+        try:
+            job = connection.ask(_stub(connection).CreateJob, request).job
+        except RefusedError as refused:
+            for fault in document.faults(refused.error, "agent.") if document is not None else ():
+                output.note(fault)
+            raise
         if dry_run:
             _show_estimate(job, as_json=as_json)
         elif print_id:

@@ -107,7 +107,7 @@ def test_any_text_survives_the_way_through_a_file(
         ("  model: small-1", "  model: 7", ":3: model: is text: put it in quotes"),
         ("  model: small-1", "  model: small-1\n  model: x", ":4: model: stands there twice"),
         ("  model: small-1", "  model: a b", ":3: model: does not match"),
-        ("  model: small-1", "  description: none", ":2: model: does not match"),
+        ("  model: small-1", "  description: none", ":2: model: is missing"),
         ("0.5", "warm", ":10: arguments.temperature: is a number, without quotes"),
         ("0.5", "'0.5'", ":10: arguments.temperature: is a number, without quotes"),
         ("0.5", "2.5", ":10: arguments.temperature: must be"),

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from perron.api.common.v1 import error_reason_pb2
 from perron.api.finetuning.v1 import job_pb2
 from perron.chassis.errors import SetupError
-from perron.cli import job_views, plotting
+from perron.cli import job_runs, job_views, plotting
 from perron.cli.job_runs import JobRun
 from perron.cli.loss_curves import Curve, LossCurves
 
@@ -58,6 +59,11 @@ def measured(source: int, step: int, loss: float) -> job_pb2.JobEvent:
     return job_pb2.JobEvent(metrics=metrics)
 
 
+def written(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
 def terminal(width: int = 100, height: int = 30) -> Console:
     return Console(file=io.StringIO(), force_terminal=True, width=width, height=height, soft_wrap=True)
 
@@ -73,13 +79,13 @@ def test_a_live_view_is_redrawn_while_events_come_and_its_last_picture_stays() -
             pictures.append(captured.get())
 
     job_views.show_live(events(), run, console)
-    written = console.file.getvalue()
+    shown = written(console)
 
     assert not BRAILLE.search(pictures[3])
     assert BRAILLE.search(pictures[10])
     assert "step 5 of 20" in pictures[10]
     assert len(set(pictures)) > 20
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     end = plain[plain.rindex("job_1") :]
     assert "lora on tiny[bold]" in end
     assert "step 20 of 20" in end
@@ -100,13 +106,13 @@ def test_a_view_is_never_wider_than_its_terminal(width: int, height: int) -> Non
 
     assert max(sum(segment.cell_length for segment in line) for line in lines) == width
     console.print(job_views.JobView(run))
-    assert "failed: diverged: The loss is [no] number." in console.file.getvalue().replace("\n", "")
+    assert "failed: diverged: The loss is [no] number." in written(console).replace("\n", "")
 
 
 def test_a_curve_falls_from_the_upper_left_to_the_lower_right_and_has_no_hole() -> None:
     console = Console(file=io.StringIO(), width=60)
     console.print(LossCurves((Curve([(step, 10 - step / 10) for step in range(0, 101, 25)], ""),), 100))
-    rows = console.file.getvalue().splitlines()
+    rows = written(console).splitlines()
 
     drawn = [[at for at, character in enumerate(row) if BRAILLE.match(character)] for row in rows[:10]]
     assert drawn[0][0] == 9
@@ -121,7 +127,7 @@ def test_a_curve_falls_from_the_upper_left_to_the_lower_right_and_has_no_hole() 
 def test_curves_without_extent_are_drawn_too(points: list[tuple[int, float]]) -> None:
     console = Console(file=io.StringIO(), width=60)
     console.print(LossCurves((Curve(points, "cyan", "●"),), 0))
-    assert ("●" in console.file.getvalue()) == bool(points)
+    assert ("●" in written(console)) == bool(points)
 
 
 def test_each_event_is_one_line_without_a_terminal() -> None:
@@ -134,6 +140,31 @@ def test_each_event_is_one_line_without_a_terminal() -> None:
     )
     assert lines[-1].endswith("  succeeded  mdl_done")
     assert not any("\n" in line or "\x1b" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("state", "told", "is_over"),
+    [
+        ("PROMISED", "succeeded  mdl_done  its agent is being made", False),
+        ("MADE", "succeeded  mdl_done  agt_made", True),
+        ("NOT_MADE", "succeeded  mdl_done  no agent: name-taken: There is one of that name.", True),
+    ],
+)
+def test_a_job_with_an_agent_is_over_when_it_is_known_what_became_of_it(
+    state: str, told: str, *, is_over: bool
+) -> None:
+    job = of_job("SUCCEEDED").job
+    job.agent.state = job_pb2.PromisedAgent.State.Value(f"STATE_{state}")
+    if state == "NOT_MADE":
+        job.agent.reason = error_reason_pb2.ERROR_REASON_NAME_TAKEN
+        job.agent.description = "There is one of that name."
+    if state == "MADE":
+        job.agent_id = "agt_made"
+
+    assert job_views.ended(job) == told
+    assert job_runs.is_over(job) is is_over
+    job.state = job_pb2.Job.STATE_CANCELLED
+    assert job_runs.is_over(job)
 
 
 def test_a_picture_holds_the_losses_of_the_job_and_nothing_else(tmp_path: Path) -> None:
