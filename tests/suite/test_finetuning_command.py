@@ -294,6 +294,7 @@ def test_a_model_is_renamed_archived_downloaded_deleted_and_let_go(
     assert len(listed) == 5
     (name,) = [one["name"] for one in listed if "checkpoint_id" not in one["provenance"]]
     model_id = run("models", "show", name, "--json").parsed["model_id"]
+    assert run("models", "show", "last", "--print-name").answer == f"{name}\n"
     assert run("models", "rename", name, "Smith", "--json").parsed["display_name"] == "Smith"
     assert run("models", "archive", name, "--json").parsed["state"] == "STATE_ARCHIVED"
     assert run("models", "unarchive", model_id, "--json").parsed["state"] == "STATE_ACTIVE"

@@ -1,5 +1,6 @@
 """Fine-tuned models: listed, shown, renamed, archived and deleted."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,10 @@ _COLUMNS = ("model_id", "name", "display_name", "state", "create_time")
 _BASE_COLUMNS = ("name", "trainable", "methods", "sequence_tokens_max", "price_per_million_tokens")
 _ARTIFACT_COLUMNS = ("name", "kind", "bytes", "sha256")
 _PAGE = 1000
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model, by id (mdl_…) or by name (ft:…).")]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="The model, by id (mdl_…) or by name (ft:…); `last` is the newest."),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,14 +40,14 @@ def stub(connection: Connection) -> model_service_pb2_grpc.ModelServiceStub:
 
 
 def model_of(connection: Connection, word: str) -> str:
-    """The id of the model that a word means: an id, or a name of the caller's workspace."""
+    """The id of the model that a word means: an id, a name of the caller's workspace, or its newest."""
     if word.startswith("mdl_"):
         return word
     request = model_service_pb2.ListModelsRequest(page_size=_PAGE)
     while True:
         page = connection.ask(stub(connection).ListModels, request)
         for model in page.models:
-            if model.name == word:
+            if word in {model.name, "last"}:
                 return model.model_id
         if not page.next_page_token:
             raise typer.BadParameter(f"{word!r} is neither an id nor a model's name", param_hint="MODEL")
@@ -83,12 +87,22 @@ def list_models(
         output.note(f"there are more than {count}")
 
 
-def show(model: Model, caller: options.As = "", as_json: AsJson = False) -> None:
+def show(
+    model: Model,
+    print_name: Annotated[
+        bool, typer.Option("--print-name", help="Print the name alone, for a variable.")
+    ] = False,
+    caller: options.As = "",
+    as_json: AsJson = False,
+) -> None:
     """Show a model, where it comes from and which files it has."""
     with connect(caller) as connection:
         request = model_service_pb2.GetModelRequest(model_id=model_of(connection, model))
         found = connection.ask(stub(connection).GetModel, request).model
-    _show(found, as_json=as_json)
+    if print_name:
+        sys.stdout.write(found.name + "\n")
+    else:
+        _show(found, as_json=as_json)
 
 
 def rename(
