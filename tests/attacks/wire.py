@@ -21,10 +21,10 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 200),
 )
 TIMEOUT_SECONDS = 10.0
-STREAM_SECONDS = 1.0
-"""How long a stream may take to its first message; one that only waits for news counts as answered."""
-WAITING = frozenset({"LeaseJob"})
-"""Calls that wait for news as long as their caller has time; these have as little as a stream."""
+WAITING = frozenset({"Watch", "WatchJob", "LeaseJob"})
+"""Calls that may wait for news as long as their caller has time."""
+WAITING_SECONDS = 1.0
+"""How much time they have here; a stream that goes on waiting counts as answered."""
 
 ANSWERS = frozenset(
     {
@@ -108,13 +108,12 @@ class Wire:
         raw = request if isinstance(request, bytes) else request.SerializeToString()
         sent = [*metadata, *([("authorization", f"Bearer {key}")] if key is not None else [])]
         channel: Any = self.channel(rpc.host)
+        timeout = min(timeout, WAITING_SECONDS) if rpc.name in WAITING else timeout
         try:
             if rpc.streams:
-                return _first(
-                    channel.unary_stream(rpc.path)(raw, min(timeout, STREAM_SECONDS), metadata=sent)
-                )
+                stream = channel.unary_stream(rpc.path)(raw, timeout, metadata=sent)
+                return _first(stream, may_wait=rpc.name in WAITING)
             method = channel.unary_unary(rpc.path)  # of a stream of requests this is the first and only one
-            timeout = min(timeout, STREAM_SECONDS) if rpc.name in WAITING else timeout
             body, call = method.with_call(raw, timeout, metadata=sent, compression=compression)
             return Answer("OK", body, trailing=_pairs(call.trailing_metadata()))
         except grpc.RpcError as failed:
@@ -193,11 +192,11 @@ def _item(result: Any) -> Answer:
     return Answer(error.code, b"", error.message, error, result.error)
 
 
-def _first(call: Any) -> Answer:
+def _first(call: Any, *, may_wait: bool) -> Answer:
     try:
         body = next(iter(call), b"")
     except grpc.RpcError as failed:
-        if failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED:  # type: ignore[attr-defined]  # an RpcError is a Call
+        if may_wait and failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED:  # type: ignore[attr-defined]  # an RpcError is a Call
             return Answer("OK")
         raise
     finally:

@@ -62,17 +62,27 @@ async def test_a_cancelled_mutation_happens_whole_or_not_at_all(
     raw = request.SerializeToString()
     draw = random.Random(str(rpc))
     async with grpc.aio.insecure_channel(world.suite.endpoints[rpc.host], OPTIONS) as channel:
-        method: Any = channel.unary_unary(rpc.path)
         for wait in [0.0, *(draw.uniform(0, 0.02) for _ in range(scale.times(ROUNDS, 500)))]:
-            call = method(raw, metadata=bearer(key), timeout=10)
-            await asyncio.wait({asyncio.ensure_future(call.code())}, timeout=wait)
+            call = asyncio.create_task(answered(channel, rpc, raw, key))
+            await asyncio.wait({call}, timeout=wait)
             call.cancel()
-        finished = await method(raw, metadata=bearer(key), timeout=10)
-        repeated = await method(raw, metadata=bearer(key), timeout=10)
+        finished = await answered(channel, rpc, raw, key)
+        repeated = await answered(channel, rpc, raw, key)
 
     response: Any = rpc.response
     assert ids_of(response.FromString(finished)) == ids_of(response.FromString(repeated))
     assert world.is_undisturbed()
+
+
+async def answered(channel: Any, rpc: Rpc, raw: bytes, key: str | None) -> bytes:
+    """Calls and returns the answer, of a stream its first message."""
+    if not rpc.streams:
+        return bytes(await channel.unary_unary(rpc.path)(raw, metadata=bearer(key), timeout=10))
+    call = channel.unary_stream(rpc.path)(raw, metadata=bearer(key), timeout=10)
+    try:
+        return bytes(await call.read())
+    finally:
+        call.cancel()
 
 
 async def test_a_caller_that_always_hangs_up_takes_nobody_with_it(world: World) -> None:
