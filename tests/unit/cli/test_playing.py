@@ -36,9 +36,12 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(playing, "Suite", StillSuite)
 
 
-def play(monkeypatch: pytest.MonkeyPatch, chapter: object) -> int:
-    trial = SimpleNamespace(NAME="trial", play=chapter, settings=lambda folder: {"PERRON_X": str(folder)})
-    monkeypatch.setattr(playing, "CHAPTERS", (trial,))
+def play(monkeypatch: pytest.MonkeyPatch, *chapters: object) -> int:
+    trials = tuple(
+        SimpleNamespace(NAME=name, play=chapter, settings=lambda folder: {"PERRON_X": str(folder)})
+        for name, chapter in zip(("trial", "second"), chapters, strict=False)
+    )
+    monkeypatch.setattr(playing, "CHAPTERS", trials)
     return app.run(["demo"])
 
 
@@ -88,6 +91,23 @@ def test_what_is_checked_after_the_end_counts_too(monkeypatch: pytest.MonkeyPatc
         stage.after_stop(lambda: stage.find("3-zdr", "nothing is left", ok=suite.ended == 1))
 
     assert play(monkeypatch, chapter) == output.OK
+
+
+def test_what_is_checked_after_the_end_belongs_to_the_chapter_that_left_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def first(stage: Stage) -> None:
+        stage.after_stop(lambda: stage.find("3-zdr", "nothing is left", ok=True))
+
+    def second(stage: Stage) -> None:
+        stage.find("3-free", "held", ok=True)
+
+    assert play(monkeypatch, first, second) == output.OK
+    found = json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))
+    assert [(one["chapter"], one["shown"]) for one in found] == [
+        ("second", "held"),
+        ("trial", "nothing is left"),
+    ]
 
 
 def test_a_demo_that_showed_nothing_has_not_succeeded(monkeypatch: pytest.MonkeyPatch) -> None:

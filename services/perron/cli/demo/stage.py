@@ -68,8 +68,14 @@ class Stage:
         self.console.print(f"  [yellow]not shown[/yellow]  [cyan]{row.clause}[/cyan]  {row.shown}")
 
     def after_stop(self, check: Callable[[], None]) -> None:
-        """Leaves a check for when the suite has ended."""
-        self.afterwards.append(check)
+        """Leaves a check for when the suite has ended; what it finds is this chapter's."""
+        chapter = self.chapter
+
+        def of_chapter() -> None:
+            self.chapter = chapter
+            check()
+
+        self.afterwards.append(of_chapter)
 
     def connect(self, secret: str, origin: str) -> Connection:
         """A connection with one key."""
