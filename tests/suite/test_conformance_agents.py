@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -180,11 +181,9 @@ def test_a_deleted_model_is_said_to_be_deleted_and_no_other_takes_its_place(
     assert [one.decision_id for one in decisions] == [admitted.decision.decision_id]
 
 
-def test_where_finetuning_does_not_answer_that_is_said_and_other_agents_go_on(
-    customer: Customer, suite: Suite
-) -> None:
-    """On the shared suite nobody fine-tunes."""
-    with customers(suite) as made:
+def test_where_finetuning_does_not_answer_that_is_said_and_other_agents_go_on(tmp_path: Path) -> None:
+    with Suite(tmp_path) as own, customers(own) as made:
+        own.kill("finetuning")
         here = made.new()
         bo = joined(made, here, "bo")
         refused = refusal(partial(bo.create, "Tuned", configuration(model=TUNED)))
