@@ -12,11 +12,12 @@ from perron.api.finetuning.v1 import file_pb2, file_service_pb2, job_pb2, model_
 from perron.api.governance.v1 import decision_pb2
 from perron.cli import traces, tracing
 from perron.cli.connection import UnreachableError
+from perron.cli.demo import search
 from perron.cli.demo.customer import Customer, purposes, refusal
 from perron.cli.listening import SERVICES
 from perron.finetuning.file_model import PART_BYTES
 from tests.suite.builders import admin_of, configuration
-from tests.suite.customers import FREE, PAID, exchange
+from tests.suite.customers import FREE, PAID, PAID_HIGHER, exchange
 from tests.suite.tuners import (
     DELETED,
     GONE,
@@ -36,6 +37,7 @@ from tests.suite.workers import WEIGHTS, Workshop
 
 State = job_pb2.Job.State
 LINE_BYTES = 1_000_000
+NOTICE_US = 30 * 86_400_000_000
 
 
 @pytest.fixture
@@ -52,12 +54,6 @@ def ada(workshop: Workshop, customer: Customer) -> Tuner:
 def test_a_file_is_kept_under_the_decision_that_governance_made_of_it(
     workshop: Workshop, customer: Customer, ada: Tuner
 ) -> None:
-    customer.change_plan(FREE)
-    missing = "FAILED_PRECONDITION ENTITLEMENT_MISSING"
-    assert outcome(partial(ada.announce, examples(3))) == missing
-    assert list(customer.decisions()) == []
-    customer.change_plan(PAID)
-
     file = ada.upload(examples(3))
 
     (decision,) = customer.decisions()
@@ -70,24 +66,55 @@ def test_a_file_is_kept_under_the_decision_that_governance_made_of_it(
     assert decision.subscription_id
     assert not decision.training_eligible
     assert file.attestation.member_id == admin_of(customer).member_id
-    assert not file.HasField("expire_time")
-    customer.change_plan(FREE)
-    until(lambda: ada.file(file.file_id).HasField("expire_time"))
-    notice = ada.file(file.file_id).expire_time.seconds - time.time()
-    assert 29.9 < notice / 86_400 <= 30
     eve = tuner(workshop.made, workshop.made.new(PAID))
     assert outcome(partial(eve.content, file.file_id)) == GONE
+
+
+def test_an_upload_that_the_plan_refuses_is_not_decided_about(customer: Customer, ada: Tuner) -> None:
+    assert outcome(partial(ada.announce, b"", bytes=1 << 36)) == "RESOURCE_EXHAUSTED STORED_BYTES_EXCEEDED"
+    customer.change_plan(FREE)
+    missing = "FAILED_PRECONDITION ENTITLEMENT_MISSING"
+    assert outcome(partial(ada.announce, examples(3))) == missing
+    assert list(customer.decisions()) == []
+
+
+def test_a_file_outlives_a_change_of_tier_and_ends_30_days_after_its_subscription_for_good(
+    customer: Customer, ada: Tuner
+) -> None:
+    """Cases 7 and 8, files."""
+
+    def ends(file: file_pb2.File) -> int:
+        now = ada.file(file.file_id)
+        return now.expire_time.ToMicroseconds() if now.HasField("expire_time") else 0
+
+    first = ada.upload(examples(3))
+    customer.change_plan(PAID_HIGHER)
+    lapsed_us = time.time_ns() // 1000
+    customer.change_plan(FREE)
+    until(lambda: ends(first) > 0)
+    end_us = ends(first)
+    assert 0 <= end_us - lapsed_us - NOTICE_US < 60_000_000
+    customer.change_plan(PAID)
+    second = ada.upload(examples(4))
+    assert ends(second) == 0
+    customer.change_plan(FREE)
+    until(lambda: ends(second) > 0)
+
+    assert ends(first) == end_us
+    assert ada.content(first.file_id) == examples(3)
 
 
 def test_a_job_makes_a_model_that_its_owner_uses_and_nobody_else_knows_of(
     workshop: Workshop, customer: Customer, ada: Tuner
 ) -> None:
-    told = configuration_pb2.AgentConfiguration(instructions="Answer briefly.")
+    markers = [search.marker() for _ in range(2)]
+    told = configuration_pb2.AgentConfiguration(instructions=f"Never say {markers[0]}.")
+    content = examples(20, of=markers[1])
     wanted = job_pb2.JobAgent(display_name="Desk", name_attested=True, configuration=told)
-    file = ada.upload(examples(20))
+    file = ada.upload(content)
     job = ada.create_job([file.file_id], agent=wanted, suffix="support")
     lease = workshop.worker.lease(job.job_id)
-    assert workshop.worker.read(lease) == examples(20)
+    assert workshop.worker.read(lease) == content
     workshop.worker.step(lease, 1)
     workshop.worker.checkpoint(lease, 2)
     model_id = workshop.worker.finish(lease)
@@ -109,6 +136,8 @@ def test_a_job_makes_a_model_that_its_owner_uses_and_nobody_else_knows_of(
         customer.admit(exchange(), model=done.agent_id).agent.configuration.instructions == told.instructions
     )
     assert b"".join(part.chunk for part in ada.download(model_id)) == WEIGHTS
+    for marker in markers:
+        assert search.find(workshop.suite.folder, marker) == []
 
     stranger = workshop.made.new(PAID)
     for name, unheard_of in (

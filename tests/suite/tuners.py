@@ -74,11 +74,11 @@ class Tuner:
         """Models, as this member asks for them."""
         return self.connection.stub(model_service_pb2_grpc.ModelServiceStub)
 
-    def announce(self, content: bytes) -> file_pb2.Upload:
+    def announce(self, content: bytes, **more: Any) -> file_pb2.Upload:
         """Begins an upload."""
         request = file_service_pb2.CreateUploadRequest(
             display_name="examples",
-            bytes=len(content),
+            bytes=more.get("bytes", len(content)),
             sha256=hashlib.sha256(content).hexdigest(),
             rights_attested=True,
         )
@@ -167,18 +167,16 @@ def colleague(made: Customers, customer: Customer, name: str, workspace_id: str 
     return Tuner(secret, made.connect(secret), member_id)
 
 
-def example(number: int, size: int = 0) -> bytes:
-    """One valid line, of `size` bytes and some."""
-    turns = [
-        {"role": "user", "content": f"question {number} " + "x" * size},
-        {"role": "assistant", "content": f"answer {number}"},
-    ]
-    return json.dumps({"messages": turns}).encode() + b"\n"
-
-
-def examples(count: int, size: int = 0) -> bytes:
-    """A valid training file."""
-    return b"".join(example(number, size) for number in range(count))
+def examples(count: int, size: int = 0, of: str = "") -> bytes:
+    """A valid training file whose lines have `size` bytes and some, and speak of something."""
+    found = b""
+    for number in range(count):
+        turns = [
+            {"role": "user", "content": f"question {number} {of}" + "x" * size},
+            {"role": "assistant", "content": f"answer {number}"},
+        ]
+        found += json.dumps({"messages": turns}).encode() + b"\n"
+    return found
 
 
 def pieces(content: bytes, offset: int = 0) -> Iterator[bytes]:

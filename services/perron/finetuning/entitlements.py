@@ -37,6 +37,12 @@ def require_job(store: Store, organization_id: str, given: Allowance) -> None:
         raise errors.jobs_too_many(given.jobs_max)
 
 
+def foresee_bytes(store: Store, organization_id: str, more: int, stored_bytes_max: int) -> None:
+    """Raises what `require_bytes` would now; it holds nothing, so that is asked again."""
+    if store.count_stored_bytes(organization_id) + more > stored_bytes_max:
+        raise errors.stored_bytes_exceeded(stored_bytes_max)
+
+
 def require_bytes(store: Store, organization_id: str, more: int, stored_bytes_max: int | None = None) -> None:
     """Raises ResourceExhausted (STORED_BYTES_EXCEEDED) unless `more` bytes fit; holds until the commit.
 

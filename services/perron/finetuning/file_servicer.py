@@ -60,6 +60,9 @@ class FileServicer(file_service_pb2_grpc.FileServiceServicer):
         assert call.caller.passport is not None  # customers have one
         given = allowance(call.caller.passport.entitlements)
         command = file_convert.upload_command(request)
+        await self._database.read(
+            lambda tx: self._files.foresee(FileStore(tx), call, command, given.stored_bytes_max)
+        )
         retention = await self._governance.retention_of_file(call, self._clock.now_us())
         upload = await self._database.write(
             lambda tx: self._files.announce(FileStore(tx), call, command, retention, given.stored_bytes_max)

@@ -12,7 +12,7 @@ from perron.chassis.ids import IdSource
 from perron.chassis.interceptors.access import Call
 from perron.finetuning import errors
 from perron.finetuning.blobs import Blobs
-from perron.finetuning.entitlements import require_bytes
+from perron.finetuning.entitlements import foresee_bytes, require_bytes
 from perron.finetuning.file_model import (
     BlobKind,
     Directives,
@@ -45,6 +45,12 @@ class Files:
         self._blobs = blobs
         self._new_id = new_id
         self._file_gone = file_gone
+
+    def foresee(self, store: FileStore, call: Call, command: UploadCommand, bytes_max: int) -> None:
+        """Raises what `announce` would of a new upload, so that governance decides nothing for nothing."""
+        if store.seen_before(call) is None:
+            store.refuse_buried(call.caller.organization_id, call.caller.workspace_id)
+            foresee_bytes(store, call.caller.organization_id, command.bytes, bytes_max)
 
     def announce(
         self, store: FileStore, call: Call, command: UploadCommand, retention: Retention, bytes_max: int
