@@ -113,14 +113,14 @@ async def test_no_job_is_lost_or_done_twice_when_workers_are_killed(
 async def followed(
     finetuning: Running, job_id: str, workers: Workers, watching: asyncio.Semaphore
 ) -> list[Any]:
-    """The events of a job to its end; when it is first seen to run, a worker may be killed."""
+    """The events of a job to its end; when it is first seen to run, in a soak at any, a worker may be killed."""
     events: list[Any] = []
     async with watching:
         while not events or not events[-1].job.HasField("end_time"):
             with contextlib.suppress(grpc.aio.AioRpcError):  # connections age; whoever watches goes on
                 async for event in watched(finetuning, job_id, events[-1].number if events else 0):
                     events.append(event)
-                    if event.job.state == State.STATE_RUNNING and event.job.attempts == 1:
+                    if IS_SOAK or (event.job.state == State.STATE_RUNNING and event.job.attempts == 1):
                         workers.perhaps_kill_one()
     return events
 
