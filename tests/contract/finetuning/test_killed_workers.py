@@ -113,7 +113,7 @@ async def test_no_job_is_lost_or_done_twice_when_workers_are_killed(
 async def followed(
     finetuning: Running, job_id: str, workers: Workers, watching: asyncio.Semaphore
 ) -> list[Any]:
-    """The events of a job to its end; when it is first seen to run, in a soak at any, a worker may be killed."""
+    """The events of a job to its end; when it is first seen to run (in a soak: at any), a worker may die."""
     events: list[Any] = []
     async with watching:
         while not events or not events[-1].job.HasField("end_time"):
