@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.parametrize("database", BOTH, indirect=True)
 
-_BURY = "INSERT INTO tombstones (organization_id, workspace_id, create_time) VALUES ('{}', '', 0)"
+_BURY = "INSERT INTO tombstones (organization_id, workspace_id, create_time) VALUES ({}, '', 0)"
 SECRET = "a prompt among the parameters"
 
 
 def bury(tx: Transaction, name: str) -> None:
-    tx.driver_execute(_BURY.format(name))
+    tx.driver_execute(_BURY.format(f"'{name}'"))
 
 
 def buried(tx: Transaction) -> list[str]:
@@ -205,3 +205,18 @@ async def test_a_truncating_checkpoint_empties_the_log(database: Database, tmp_p
     assert await database.checkpoint()
     (log,) = list(tmp_path.glob("*.db-wal"))  # noqa: ASYNC240 (a test may wait for its folder)
     assert log.stat().st_size == 0
+
+
+async def test_readers_see_each_commit_in_a_file_that_grows_under_their_map(database: Database) -> None:
+    if database.dialect == "postgresql":
+        return
+    mapped = await database.read(lambda tx: tx.execute(text("PRAGMA mmap_size")).scalar_one())
+    assert mapped > 0
+    for number in range(1, 6):
+        block = [{"name": f"{number:02}{place:04}{'x' * 500}"} for place in range(200)]
+        await database.write(lambda tx, block=block: tx.execute(text(_BURY.format(":name")), block))
+        assert await database.checkpoint()
+        assert len(await database.read(buried)) == 200 * number
+    await database.write(lambda tx: tx.driver_execute("DELETE FROM tombstones WHERE organization_id > '02'"))
+    assert await database.checkpoint()
+    assert len(await database.read(buried)) == 200
