@@ -110,7 +110,17 @@ def marked(watched: Watched, rpc: Rpc, *, valid: bool) -> Iterator[Any]:
         yield together
 
 
-NEEDED = {"credential", "passport", "passports", "document", "version", "text_digest", "name", "plan"}
+NEEDED = {
+    "credential",
+    "document",
+    "name",
+    "passport",
+    "passports",
+    "plan",
+    "secret",
+    "text_digest",
+    "version",
+}
 """Texts without which a call goes no further than its first question."""
 
 
@@ -178,9 +188,10 @@ def test_canaries_sing_in_no_log_span_metric_or_error(watched: Watched) -> None:
     watched.world.suite.stop()
 
     told = ("instructions", "examples.input", "examples.output", "tools.function.description", "description")
-    assert {f"AgentService.CreateAgent.configuration.{name}" for name in told} <= set(
-        watched.canaries.values()
-    )
+    put = {f"AgentService.CreateAgent.configuration.{name}" for name in told}
+    put |= {f"JobService.CreateJob.agent.configuration.{name}" for name in told}
+    put |= {"FileService.UploadFile.chunk", "WorkerService.WriteArtifact.chunk"}
+    assert put <= set(watched.canaries.values())
     assert watched.codes["OK"] > 100, watched.codes
     assert watched.codes["UNAVAILABLE"] > 50, watched.codes
     assert any(place == "collector" and b"perron.api" in text for place, text in aloud(watched))
@@ -197,6 +208,7 @@ def heard(watched: Watched, passport: str) -> dict[str, str]:
     people = [*world.callers, world.other.admin]
     needles = {person.secret: f"the key of {person}" for person in people}
     needles[passport.split(".", maxsplit=1)[0] + "."] = "a passport"  # all begin alike
+    needles["ptk_"] = "the key of a transfer"  # as do these
     needles[STEM] = "a canary"
     wanted = {
         what: [form for kind in search.forms(text).values() for form in kind]
