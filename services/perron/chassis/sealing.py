@@ -31,13 +31,19 @@ def seal(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
     return _VERSION + nonce + AESGCM(key).encrypt(nonce, plaintext, aad)
 
 
-def open_sealed(key: bytes, sealed: bytes, aad: bytes) -> bytes:
+def prepared(key: bytes) -> AESGCM:
+    """Sets a key up once for whoever opens much with it; who keeps this keeps the key."""
+    return AESGCM(key)
+
+
+def open_sealed(key: bytes | AESGCM, sealed: bytes, aad: bytes) -> bytes:
     """Decrypts what `seal` returned for the same key and associated data; else raises SealBrokenError."""
     if sealed[:1] != _VERSION:
         raise SealBrokenError("the sealed value has an unknown form")
     nonce, ciphertext = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
     try:
-        return AESGCM(key).decrypt(nonce, ciphertext, aad)
+        cipher = AESGCM(key) if isinstance(key, bytes) else key
+        return cipher.decrypt(nonce, ciphertext, aad)
     except (InvalidTag, ValueError):
         raise SealBrokenError("the sealed value does not open") from None
 
@@ -52,7 +58,7 @@ def wrap(key: bytes, data_key: bytes, aad: bytes) -> bytes:
     return seal(key, data_key, b"data key\0" + aad)
 
 
-def unwrap(key: bytes, wrapped: bytes, aad: bytes) -> bytes:
+def unwrap(key: bytes | AESGCM, wrapped: bytes, aad: bytes) -> bytes:
     """Opens a data key that `wrap` sealed; else raises SealBrokenError."""
     return open_sealed(key, wrapped, b"data key\0" + aad)
 

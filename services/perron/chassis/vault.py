@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from perron.chassis.errors import SetupError
-from perron.chassis.sealing import KEY_BYTES, SealBrokenError, new_key, unwrap, wrap
+from perron.chassis.sealing import KEY_BYTES, SealBrokenError, new_key, prepared, unwrap, wrap
 
 _OWNER_ONLY: Final = 0o600
 _WRAPPED_BYTES_MAX: Final = 256
@@ -26,6 +26,7 @@ class Vault:
     def __init__(self, folder: Path, root_key: bytes) -> None:
         self._folder = folder
         self._root_key = root_key
+        self._opening = prepared(root_key)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -59,7 +60,7 @@ class Vault:
             wrapped = os.read(descriptor, _WRAPPED_BYTES_MAX)
         finally:
             os.close(descriptor)
-        return unwrap(self._root_key, wrapped, key_id.encode())
+        return unwrap(self._opening, wrapped, key_id.encode())
 
     def drop(self, key_ids: Iterable[str]) -> None:
         """Destroys keys for good; those that are gone already are passed over."""
