@@ -10,8 +10,10 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from perron.api.common.v1 import error_reason_pb2
 from perron.api.finetuning.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 from perron.chassis.status import from_rpc_error
+from perron.cli.demo import search
 from perron.cli.demo.customer import Customer
 from tests.suite.customers import PAID
 from tests.suite.tuners import DELETED, DISTRIBUTOR, GONE, Tuner, colleague, outcome, tuner
@@ -37,11 +39,16 @@ def tomorrow() -> Timestamp:
     return Timestamp(seconds=int(time.time()) + 86_400)
 
 
-def authorize(member: Tuner, model_id: str, distributor: str = DISTRIBUTOR) -> Any:
-    request = model_service_pb2.AuthorizeTransferRequest(
+def authorization(
+    model_id: str, distributor: str = DISTRIBUTOR
+) -> model_service_pb2.AuthorizeTransferRequest:
+    return model_service_pb2.AuthorizeTransferRequest(
         model_id=model_id, distributor=distributor, expire_time=tomorrow(), request_id=str(uuid.uuid4())
     )
-    return member.connection.ask(member.models.AuthorizeTransfer, request)
+
+
+def authorize(member: Tuner, model_id: str, distributor: str = DISTRIBUTOR) -> Any:
+    return member.connection.ask(member.models.AuthorizeTransfer, authorization(model_id, distributor))
 
 
 def consent(member: Tuner, model_id: str) -> Any:
@@ -64,13 +71,11 @@ def transfers(member: Tuner, model_id: str) -> list[model_pb2.Transfer]:
 class Party:
     """Somebody else, who has nothing but the key of a transfer."""
 
-    def __init__(self, target: str) -> None:
-        self._target = target
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = model_service_pb2_grpc.ModelServiceStub(channel)
 
     def download(self, secret: str) -> Iterator[Any]:
-        with grpc.insecure_channel(self._target) as channel:
-            request = model_service_pb2.DownloadTransferRequest(secret=secret)
-            yield from model_service_pb2_grpc.ModelServiceStub(channel).DownloadTransfer(request)
+        return self._stub.DownloadTransfer(model_service_pb2.DownloadTransferRequest(secret=secret))
 
     def ending(self, stream: Iterator[Any]) -> str:
         """How a download ends."""
@@ -87,8 +92,9 @@ class Party:
 
 
 @pytest.fixture
-def party(workshop: Workshop) -> Party:
-    return Party(workshop.suite.endpoints["finetuning"])
+def party(workshop: Workshop) -> Iterator[Party]:
+    with grpc.insecure_channel(workshop.suite.endpoints["finetuning"]) as channel:
+        yield Party(channel)
 
 
 def test_a_model_goes_to_a_distributor_on_the_list_and_by_consent_to_others_and_to_nobody_else(
@@ -119,6 +125,17 @@ def test_a_model_goes_to_a_distributor_on_the_list_and_by_consent_to_others_and_
 
 def _used_as_a_key(workshop: Workshop, secret: str, model_id: str) -> None:
     Tuner(secret, workshop.made.connect(secret)).model(model_id)
+
+
+def test_the_key_of_a_transfer_is_shown_once_and_stands_in_no_file(workshop: Workshop, ada: Tuner) -> None:
+    """Case 26, the keys of transfers."""
+    request = authorization(workshop.worker.train(ada).model_id)
+    made, again = (ada.connection.ask(ada.models.AuthorizeTransfer, request) for _ in range(2))
+
+    assert made.secret
+    assert (again.transfer.transfer_id, again.secret) == (made.transfer.transfer_id, "")
+    assert again.secret_reason == error_reason_pb2.ERROR_REASON_SECRET_ALREADY_SHOWN
+    assert search.find(workshop.suite.folder, made.secret) == []
 
 
 def test_only_an_admin_of_the_organization_opens_and_shuts_the_gates(

@@ -1,35 +1,35 @@
-"""From a file to a model in use, through every service, and the service killed on the way."""
+"""From a file to a model in use and back to nothing, through every service."""
 
 import time
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 
 from perron.api.agents.v1 import configuration_pb2
-from perron.api.finetuning.v1 import file_pb2, file_service_pb2, job_pb2, model_pb2, model_service_pb2
+from perron.api.finetuning.v1 import (
+    file_pb2,
+    file_service_pb2,
+    job_pb2,
+    model_pb2,
+    model_service_pb2,
+    worker_service_pb2,
+)
 from perron.api.governance.v1 import decision_pb2
 from perron.cli import traces, tracing
-from perron.cli.connection import UnreachableError
 from perron.cli.demo import search
 from perron.cli.demo.customer import Customer, purposes, refusal
 from perron.cli.listening import SERVICES
-from perron.finetuning.file_model import PART_BYTES
 from tests.suite.builders import admin_of, configuration
 from tests.suite.customers import FREE, PAID, PAID_HIGHER, exchange
 from tests.suite.tuners import (
     DELETED,
     GONE,
-    PIECE_BYTES,
     Tuner,
-    awake,
     blob_of,
     examples,
-    messages,
     objects_of,
     outcome,
-    swept,
     tuner,
     until,
 )
@@ -198,68 +198,37 @@ def test_an_admit_of_an_agent_over_a_fine_tuned_model_is_one_connected_tree_thro
     assert {span.service for span in spans} == set(SERVICES)
 
 
-def test_a_watch_goes_on_where_a_killed_service_left_it(workshop: Workshop, ada: Tuner) -> None:
-    suite, worker = workshop.suite, workshop.worker
-    job = ada.create_job([ada.upload().file_id])
-    lease = worker.lease(job.job_id)
-    worker.step(lease, 1)
-    watch, seen = ada.watch(job.job_id), []
-    while not (seen and seen[-1].HasField("metrics")):
-        seen.append(next(watch))
-
-    suite.kill("finetuning")
-    with pytest.raises(UnreachableError):
-        next(watch)
-    suite.restart("finetuning")
-    until(lambda: awake(ada))
-    rest = ada.watch(job.job_id, seen[-1].number)
-    worker.step(lease, 1)  # the answer may have been lost: told again, it is taken once
-    worker.step(lease, 2)
-    model_id = worker.finish(lease)
-    seen += rest
-
-    assert [event.number for event in seen] == list(range(1, len(seen) + 1))
-    assert [event.metrics.step for event in seen if event.HasField("metrics")] == [1, 2]
-    assert (seen[-1].job.state, seen[-1].job.model_id) == (State.STATE_SUCCEEDED, model_id)
-    assert seen[-1].job.attempts == 1
-
-
-def test_an_upload_goes_on_where_a_killed_service_left_it_and_no_orphan_is_left(
-    workshop: Workshop, ada: Tuner
+@pytest.mark.parametrize("held", [False, True], ids=["free", "held"])
+def test_a_file_that_is_deleted_ends_its_jobs_and_its_use_at_once(
+    *, held: bool, workshop: Workshop, ada: Tuner
 ) -> None:
-    suite, content = workshop.suite, examples(10, size=LINE_BYTES)
-    upload, given_up = ada.announce(content), ada.announce(content)
-    _killed_at(workshop, ada, upload.upload_id, content, 2 * PART_BYTES)
-    _killed_at(workshop, ada, given_up.upload_id, content, PART_BYTES)
-    abandoned = blob_of(suite, given_up.upload_id)
-    assert len(objects_of(suite, abandoned)) >= 1
+    """Case 32, files."""
+    file = ada.upload(examples(32, size=LINE_BYTES))  # more than flow control lets be under way
+    blob_id = blob_of(workshop.suite, file.file_id)
+    waiting = ada.create_job([file.file_id], auto_start=False)
+    lease = workshop.worker.lease(ada.create_job([file.file_id]).job_id)
+    download = ada.pieces_of(file.file_id)
+    next(download)
+    workshop.holds.held |= {file.file_id} if held else set()
 
-    file = ada.send(upload.upload_id, content, ada.received(upload.upload_id))
+    request = file_service_pb2.DeleteFileRequest(file_id=file.file_id)
+    assert ada.connection.ask(ada.files.DeleteFile, request).deferred is held
 
-    assert (file.state, file.statistics.examples) == (file_pb2.File.STATE_VALID, 10)
-    assert ada.content(file.file_id) == content
-    blob_id = blob_of(suite, file.file_id)
-    planted = suite.folder / "storage" / "blobs" / f"{blob_id[:-1]}z" / "0-0"
-    planted.parent.mkdir()
-    planted.write_bytes(b"of a row that was never written")
-    swept(suite, ada)
-    until(lambda: not planted.exists())
-    until(lambda: not objects_of(suite, abandoned))
-    assert len(objects_of(suite, blob_id)) == -(-len(content) // PART_BYTES)
-    assert ada.content(file.file_id) == content
-
-
-def _killed_at(workshop: Workshop, ada: Tuner, upload_id: str, content: bytes, stored: int) -> None:
-    """Sends an upload on, kills the service when so much of it is stored, and brings it back."""
-    offset = ada.received(upload_id)
-
-    def sent() -> Iterator[file_service_pb2.UploadFileRequest]:
-        yield from messages(upload_id, content[: stored + PIECE_BYTES], offset)
-        until(lambda: ada.received(upload_id) >= stored)
-        workshop.suite.kill("finetuning")
-
-    with pytest.raises(UnreachableError):
-        ada.connection.send_stream(ada.files.UploadFile, sent())
-    workshop.suite.restart("finetuning")
-    until(lambda: awake(ada))
-    assert ada.received(upload_id) == stored
+    for read in (ada.file, ada.content):
+        assert outcome(partial(read, file.file_id)) == GONE
+    assert outcome(lambda: list(download)) == GONE
+    assert outcome(partial(workshop.worker.read, lease)) == "ABORTED LEASE_LOST"
+    answer = workshop.worker.step(lease, 1)
+    assert answer.instruction == worker_service_pb2.ReportResponse.INSTRUCTION_CANCEL
+    assert answer.cancel_reason == worker_service_pb2.ReportResponse.CANCEL_REASON_FILE_GONE
+    assert workshop.worker.give_back(lease) == State.STATE_FAILED
+    for job_id in (waiting.job_id, lease.job.job_id):
+        ended = ada.job(job_id)
+        assert (ended.state, ended.failure.reason) == (
+            State.STATE_FAILED,
+            job_pb2.JobFailure.REASON_FILE_GONE,
+        )
+    if held:
+        assert objects_of(workshop.suite, blob_id)
+        workshop.holds.held.discard(file.file_id)
+    until(lambda: not objects_of(workshop.suite, blob_id))

@@ -103,11 +103,14 @@ class Tuner:
         request = file_service_pb2.GetFileRequest(file_id=file_id)
         return self.connection.ask(self.files.GetFile, request).file
 
+    def pieces_of(self, file_id: str) -> Iterator[bytes]:
+        """Reads the content of a file piece by piece."""
+        request = file_service_pb2.DownloadFileRequest(file_id=file_id)
+        return (part.chunk for part in self.connection.ask_stream(self.files.DownloadFile, request))
+
     def content(self, file_id: str) -> bytes:
         """Reads the content of a file."""
-        request = file_service_pb2.DownloadFileRequest(file_id=file_id)
-        parts = self.connection.ask_stream(self.files.DownloadFile, request)
-        return b"".join(part.chunk for part in parts)
+        return b"".join(self.pieces_of(file_id))
 
     def create_job(self, file_ids: Sequence[str], **more: Any) -> job_pb2.Job:
         """Creates a job over files."""
