@@ -8,6 +8,7 @@ import pytest
 
 from perron.cli.serving import FIRST_STEPS
 from perron.cli.suite import Suite
+from tests.extras import HAS_TRAINER
 from tests.suite.command import ROOT, environment, perron
 
 PAGES = sorted(path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md"))
@@ -41,7 +42,7 @@ def customer(suite: Suite) -> str:
 
 
 def test_the_readme_leads_to_a_first_admit_and_a_first_call_from_a_gateway(suite: Suite) -> None:
-    first, agent, mint, curl = blocks(Path("README.md"), "sh")
+    first, agent, _, mint, curl = blocks(Path("README.md"), "sh")
     (program,) = blocks(Path("README.md"), "python")
     assert tuple(first.strip().splitlines()) == FIRST_STEPS
     written = re.sub(r"^\s*$\n", "", program, flags=re.MULTILINE)
@@ -53,6 +54,16 @@ def test_the_readme_leads_to_a_first_admit_and_a_first_call_from_a_gateway(suite
     assert "one connected tree" in printed
     assert '"admissionId"' in printed
     assert re.search(r"^dec_[0-9a-z]{26} 42 True$", printed, re.MULTILINE)
+
+
+@pytest.mark.skipif(not HAS_TRAINER, reason="the extra `trainer` is not installed")
+def test_the_readme_leads_to_a_first_fine_tuned_model(tmp_path: Path) -> None:
+    first, _, tuned, _, _ = blocks(Path("README.md"), "sh")
+    create, *_ = first.splitlines(keepends=True)
+    with Suite(tmp_path / "suite", trainer=True) as suite:
+        printed = run(f"{create}{tuned}".replace("var/", f"{tmp_path}/"), suite)
+    assert re.search(r"succeeded  mdl_[0-9a-z]{26}", printed)
+    assert re.search(r"^admitted +ft:tiny:ws_[0-9a-z]{26}:model:", printed, re.MULTILINE)
 
 
 def test_the_readme_names_targets_that_make_has() -> None:
