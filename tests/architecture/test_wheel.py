@@ -61,7 +61,7 @@ def test_the_wheel_holds_the_data_files_of_every_service(wheel: Path) -> None:
 def test_the_services_of_the_wheel_serve(installed: Path, tmp_path: Path) -> None:
     """Every one of them, brought up by the wheel's own command in a folder that knows no checkout."""
     command = [str(installed), "-m", "perron.cli", "up", "--port-base", "0", "--var", str(tmp_path / "var")]
-    environment = {"PATH": os.environ["PATH"], "COLUMNS": "200"}
+    environment = {"PATH": os.environ["PATH"], "COLUMNS": "200", "TRAINER": "0"}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as up:

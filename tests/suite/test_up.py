@@ -19,15 +19,19 @@ from perron.chassis.errors import SetupError
 from perron.chassis.testing import postgresql_database
 from perron.cli.listening import SERVICES
 from perron.cli.suite import STORES, Suite
+from perron.cli.training import TRAINER
+from tests.extras import HAS_TRAINER
 from tests.suite.command import environment, perron
 
 
 @contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+def running(
+    folder: Path, *arguments: str, trainer: bool = False
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """`perron up` on free ports, and what it announced."""
     process = subprocess.Popen(
         [sys.executable, "-m", "perron.cli", "up", "--var", str(folder), "--port-base", "0", *arguments],
-        env=environment(),
+        env=environment(TRAINER="1" if trainer else "0"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -128,6 +132,24 @@ def test_a_service_that_dies_ends_up_with_its_last_words(tmp_path: Path) -> None
         assert process.returncode == 1
         assert "quotas ended with status -9" in notes
         assert not any(map(alive, announced["pids"].values()))
+
+
+@pytest.mark.skipif(not HAS_TRAINER, reason="the extra `trainer` is not installed")
+def test_a_trainer_that_dies_is_told_of_and_the_services_go_on(tmp_path: Path) -> None:
+    with running(tmp_path, "--json", trainer=True) as (process, announced):
+        assert set(announced["pids"]) == {*SERVICES, TRAINER}
+        assert (tmp_path / "models" / "tiny" / "model.safetensors").is_file()
+        os.kill(announced["pids"][TRAINER], signal.SIGKILL)
+        assert process.stderr is not None
+        told = next(line for line in process.stderr if "trainer" in line)
+        created = perron(
+            "orgs", "create", "A", "--email", "a@a.example", "--accept-terms", PERRON_VAR=str(tmp_path)
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    assert "trainer ended with status -9" in told
+    assert "perron trainer" in told
+    assert created.status == 0, created.notes
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the end of a stranger is waited for as on Linux")
