@@ -138,6 +138,12 @@ def new_workspace(customer: Customer) -> str:
     return customer.admin.ask(stub.CreateWorkspace, request).workspace.workspace_id
 
 
+def delete_workspace(customer: Customer, workspace_id: str) -> None:
+    """Deletes a workspace."""
+    stub = customer.admin.stub(workspace_pb2_grpc.WorkspaceServiceStub)
+    customer.admin.ask(stub.DeleteWorkspace, workspace_pb2.DeleteWorkspaceRequest(workspace_id=workspace_id))
+
+
 def ask_zero_retention(
     customer: Customer, workspace_id: str = "", **more: Any
 ) -> directive_pb2.ZeroRetentionRequest:

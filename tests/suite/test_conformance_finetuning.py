@@ -16,6 +16,7 @@ from tests.suite.customers import (
     FREE,
     PAID,
     ask_zero_retention,
+    delete_workspace,
     exchange,
     new_workspace,
     review,
@@ -175,7 +176,6 @@ def test_everything_that_is_open_ends_with_its_workspace(workshop: Workshop, cus
     workspace_id = new_workspace(customer)
     there = colleague(workshop.made, customer, "there", workspace_id)
     model = workshop.worker.train(there, LARGE)
-    agent = "mdl", model.model_id
     file, content = there.upload(), examples(30)
     upload = there.announce(content)
     lease = workshop.worker.lease(there.create_job([file.file_id]).job_id)
@@ -184,10 +184,7 @@ def test_everything_that_is_open_ends_with_its_workspace(workshop: Workshop, cus
     next(download)
     assert use(customer, model.name, there.secret) == "answered"
 
-    customer.admin.ask(
-        customer.admin.stub(workspace_pb2_grpc.WorkspaceServiceStub).DeleteWorkspace,
-        workspace_pb2.DeleteWorkspaceRequest(workspace_id=workspace_id),
-    )
+    delete_workspace(customer, workspace_id)
 
     assert use(customer, model.name, there.secret) == REFUSED
     for late in (
@@ -206,7 +203,6 @@ def test_everything_that_is_open_ends_with_its_workspace(workshop: Workshop, cus
         assert outcome(partial(write, lease)) == "ABORTED LEASE_LOST"
     assert workshop.worker.give_back(lease) == job_pb2.Job.STATE_FAILED
     assert use(customer, model.name) == GONE
-    assert agent
 
 
 def test_a_deleted_model_is_said_to_be_deleted_and_no_other_takes_its_place(

@@ -15,8 +15,8 @@ from perron.api.finetuning.v1 import model_pb2, model_service_pb2, model_service
 from perron.chassis.status import from_rpc_error
 from perron.cli.demo import search
 from perron.cli.demo.customer import Customer
-from tests.suite.customers import PAID
-from tests.suite.tuners import DELETED, DISTRIBUTOR, GONE, Tuner, colleague, outcome, tuner
+from tests.suite.customers import PAID, delete_workspace, new_workspace
+from tests.suite.tuners import DELETED, DISTRIBUTOR, GONE, Tuner, colleague, outcome, tuner, until
 from tests.suite.workers import LARGE, WEIGHTS, Workshop
 
 ROLE_MISSING = "PERMISSION_DENIED ROLE_MISSING"
@@ -178,3 +178,18 @@ def test_a_revocation_or_a_deletion_ends_a_transfer_in_the_middle(
     assert outcome(partial(authorize, ada, model.model_id)) == DELETED
     states = {one.transfer_id: one.state for one in transfers(ada, model.model_id)}
     assert states[revoked.transfer.transfer_id] == model_pb2.Transfer.STATE_REVOKED
+
+
+def test_a_transfer_ends_with_the_workspace_of_its_model(
+    workshop: Workshop, customer: Customer, party: Party
+) -> None:
+    workspace_id = new_workspace(customer)
+    there = colleague(workshop.made, customer, "there", workspace_id)
+    made = consent(there, workshop.worker.train(there, LARGE).model_id)
+    begun = party.download(made.secret)
+    next(begun)
+
+    delete_workspace(customer, workspace_id)
+
+    until(lambda: party.ending(party.download(made.secret)) == ENDED)
+    assert party.ending(begun) == ENDED
