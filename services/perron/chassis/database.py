@@ -116,6 +116,36 @@ class Transaction:
         return self._after
 
 
+class _Threads:
+    """Threads of which the first that has least to do is taken.
+
+    Each has a connection of its own, with its own pages and prepared statements: while calls come one after
+    the other, one of them stays warm. A pool wakes whichever has slept longest.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._pools = [
+            ThreadPoolExecutor(1, thread_name_prefix=f"{name}_{number}") for number in range(count)
+        ]
+        self._waiting = [0] * count
+
+    def run(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        """Run `work` in one of them; call this in the event loop."""
+        place = self._waiting.index(min(self._waiting))
+        future = asyncio.get_running_loop().run_in_executor(self._pools[place], work, *arguments)
+        self._waiting[place] += 1
+        future.add_done_callback(lambda _: self._done(place))
+        return future
+
+    def shutdown(self) -> None:
+        """Wait until all is done."""
+        for pool in self._pools:
+            pool.shutdown(wait=True)
+
+    def _done(self, place: int) -> None:
+        self._waiting[place] -= 1
+
+
 class Database:
     """The store of one service: SQLite by path, PostgreSQL by URL.
 
@@ -137,8 +167,8 @@ class Database:
         self._read_engine = self._engine(_READERS, read_only=True)
         self._own = threading.local()
         self._connections: list[Connection] = []
-        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="write")
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
+        self._writers = _Threads(writers, "write")
+        self._readers = _Threads(_READERS, "read")
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one read-write transaction and return its result once it is durable.
@@ -177,15 +207,14 @@ class Database:
         """Empty the write-ahead log into the file and truncate it; False where a reader was in the way."""
         if self.dialect != "sqlite":
             return True
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writers, self._truncate)
+        return await self._writers.run(self._truncate)
 
     async def aclose(self) -> None:
         """Wait for running transactions, then close every connection."""
         while self._hops:
             await asyncio.wait(self._hops)
         for pool in (self._writers, self._readers):
-            pool.shutdown(wait=True)
+            pool.shutdown()
         while self._connections:
             self._connections.pop().close()
         self._write_engine.dispose()
@@ -194,9 +223,8 @@ class Database:
             self._lock_file.close()
             self._lock_file = None
 
-    async def _hop(self, pool: ThreadPoolExecutor, engine: Engine, work: Callable[[Transaction], T]) -> T:
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(pool, self._run, engine, work)
+    async def _hop(self, pool: _Threads, engine: Engine, work: Callable[[Transaction], T]) -> T:
+        future: asyncio.Future[tuple[T, list[Callable[[], None]]]] = pool.run(self._run, engine, work)
         self._hops.add(future)
         future.add_done_callback(self._landed)
         result, _ = await asyncio.shield(future)

@@ -220,3 +220,16 @@ async def test_readers_see_each_commit_in_a_file_that_grows_under_their_map(data
     await database.write(lambda tx: tx.driver_execute("DELETE FROM tombstones WHERE organization_id > '02'"))
     assert await database.checkpoint()
     assert len(await database.read(buried)) == 200
+
+
+async def test_calls_one_after_the_other_meet_the_same_thread_and_calls_at_once_do_not(
+    database: Database,
+) -> None:
+    assert len({await database.read(lambda _: threading.get_ident()) for _ in range(20)}) == 1
+    together = threading.Barrier(4, timeout=10)
+
+    def meet(_tx: Transaction) -> int:
+        together.wait()
+        return threading.get_ident()
+
+    assert len(set(await asyncio.gather(*(database.read(meet) for _ in range(4))))) == 4
