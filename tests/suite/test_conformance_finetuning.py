@@ -152,7 +152,8 @@ def test_a_running_job_goes_on_and_its_model_serves_the_workspace(
     """Case 28, a downgrade and a suspension: what ends is the member, the plan or the use, not the job."""
     bo = colleague(workshop.made, customer, "bo")
     file = bo.upload()
-    lease = workshop.worker.lease(bo.create_job([file.file_id]).job_id)
+    promised = job_pb2.JobAgent(display_name="Desk", name_attested=True)
+    lease = workshop.worker.lease(bo.create_job([file.file_id], agent=promised).job_id)
     waiting = ada.create_job([file.file_id], auto_start=False)
     CHANGES[change](customer, bo)
 
@@ -162,8 +163,13 @@ def test_a_running_job_goes_on_and_its_model_serves_the_workspace(
 
     done = ada.job(lease.job.job_id)
     assert (done.state, done.member_id) == (job_pb2.Job.STATE_SUCCEEDED, bo.member_id)
+    until(lambda: ada.job(done.job_id).agent.state == job_pb2.PromisedAgent.STATE_MADE)
+    agent = admin_of(customer).get(ada.job(done.job_id).agent_id)
+    # Without the member it is the admins' of the workspace.
+    assert agent.owner_member_id == ("" if change == "member removed" else bo.member_id)
     limit = "RESOURCE_EXHAUSTED LIMIT_REACHED"
-    assert use(customer, model_id) == (limit if change == "suspended" else "answered")
+    answer = limit if change == "suspended" else "answered"
+    assert (use(customer, model_id), use(customer, agent.agent_id)) == (answer, answer)
     start = job_service_pb2.StartJobRequest(job_id=waiting.job_id)
     refused = "FAILED_PRECONDITION ENTITLEMENT_MISSING" if change == "downgraded" else "answered"
     assert outcome(partial(ada.connection.ask, ada.jobs.StartJob, start)) == refused
