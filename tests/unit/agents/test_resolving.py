@@ -225,3 +225,12 @@ async def test_a_batch_costs_a_handful_of_statements_and_one_key_each_whatever_i
     assert reasons(outcomes) == [""] * size
     assert len(statements) == 4 + aliases
     assert len(keys) == 1
+
+
+async def test_what_is_resolved_is_never_written_out_with_its_configuration(workshop: Workshop) -> None:
+    agent = await workshop.make()
+    (one,) = await resolve(workshop, wanted(agent.agent_id)._replace(passport="eyJ.secret"))
+    assert isinstance(one, Resolved)
+    assert b"be brief" in one.content.configuration
+    assert "be brief" not in f"{one} {one!r}"
+    assert "secret" not in f"{one} {one!r}"
