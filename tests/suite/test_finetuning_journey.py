@@ -1,6 +1,7 @@
 """From a file to a model in use and back to nothing, through every service."""
 
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -37,6 +38,13 @@ from tests.suite.workers import WEIGHTS, Workshop
 
 State = job_pb2.Job.State
 LINE_BYTES = 1_000_000
+NEWER_TERMS = """
+  - name: terms-of-service
+    version: "2026-01-01"
+    effective_time: 2026-01-01
+    accept_by_time: 2026-02-01
+    text: Terms that nobody has accepted.
+"""
 NOTICE_US = 30 * 86_400_000_000
 
 
@@ -232,3 +240,39 @@ def test_a_file_that_is_deleted_ends_its_jobs_and_its_use_at_once(
         assert objects_of(workshop.suite, blob_id)
         workshop.holds.held.discard(file.file_id)
     until(lambda: not objects_of(workshop.suite, blob_id))
+
+
+@pytest.fixture
+def newer_terms(workshop: Workshop) -> Iterator[Callable[[], None]]:
+    """Puts terms in force that nobody has accepted in time, and takes them back afterwards."""
+    before = workshop.documents.read_text(encoding="utf-8")
+
+    def put() -> None:
+        workshop.documents.write_text(before + NEWER_TERMS, encoding="utf-8")
+        workshop.suite.restart("identity")
+
+    yield put
+    workshop.documents.write_text(before, encoding="utf-8")
+    workshop.suite.restart("identity")
+
+
+def test_whoever_has_not_accepted_new_terms_in_time_reads_and_deletes_and_does_nothing_else(
+    workshop: Workshop, customer: Customer, ada: Tuner, newer_terms: Callable[[], None]
+) -> None:
+    """Case 37, files, jobs and models."""
+    model, file = workshop.worker.train(ada), ada.upload(examples(30))
+    job = ada.create_job([file.file_id], auto_start=False)
+    newer_terms()
+    not_accepted = "PERMISSION_DENIED TERMS_NOT_ACCEPTED"
+    until(lambda: outcome(partial(ada.announce, examples(3))) == not_accepted)
+    until(lambda: outcome(partial(customer.admit, exchange(), model=model.name)) == not_accepted)
+    until(lambda: outcome(lambda: list(customer.decisions())) == "answered")
+
+    assert outcome(partial(ada.create_job, [file.file_id])) == not_accepted
+    assert outcome(partial(_first, ada, model.model_id)) == not_accepted
+    assert ada.content(file.file_id) == examples(30)
+    assert ada.cancel(job.job_id).state == State.STATE_CANCELLED
+    delete = file_service_pb2.DeleteFileRequest(file_id=file.file_id)
+    assert not ada.connection.ask(ada.files.DeleteFile, delete).deferred
+    assert ada.delete(model.model_id).state == model_pb2.Erasure.STATE_PENDING
+    assert ada.model(model.model_id).state == model_pb2.Model.STATE_DELETED

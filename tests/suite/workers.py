@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from perron.api.finetuning.v1 import job_pb2, model_pb2, worker_service_pb2, worker_service_pb2_grpc
 from perron.cli.suite import Suite
+from perron.identity import documents
 from tests.suite.customers import Customers, customers
 from tests.suite.stand_ins import Holding
 from tests.suite.tuners import BASE, DISTRIBUTOR, Tuner, pieces
@@ -127,18 +129,21 @@ class Workshop:
     made: Customers
     worker: Worker
     holds: Holding
+    documents: Path
 
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Workshop]:
     """Starts the suite of a workshop, and ends it."""
     (folder / "distributors.yaml").write_text(f"distributors: [{{name: {DISTRIBUTOR}}}]\n", encoding="utf-8")
+    shutil.copy(Path(documents.__file__).with_name("documents.yaml"), folder)
     holds = Holding(lambda: suite.endpoints["governance"])
     with holds.served() as governance:
         environment = {
+            "PERRON_IDENTITY_DOCUMENTS_FILE": str(folder / "documents.yaml"),
             "PERRON_FINETUNING_DISTRIBUTORS_FILE": str(folder / "distributors.yaml"),
             "PERRON_FINETUNING_GOVERNANCE_TARGET": governance,
         }
         suite = Suite(folder / "var", environment=environment)
         with suite, customers(suite) as made:
-            yield Workshop(suite, made, Worker(suite, made), holds)
+            yield Workshop(suite, made, Worker(suite, made), holds, folder / "documents.yaml")
