@@ -16,6 +16,7 @@ from perron.api.governance.v1 import (
 )
 from perron.api.identity.v1 import organization_pb2, organization_pb2_grpc, workspace_pb2, workspace_pb2_grpc
 from perron.cli.connection import Connection, Credential
+from perron.cli.demo import search
 from perron.cli.demo.customer import Customer
 from perron.cli.samples import Exchange
 from perron.cli.suite import Suite
@@ -186,3 +187,13 @@ def assert_most_restrictive(admitted: admission.AdmitResponse) -> None:
     assert [one.reason for one in decision.clauses] == [decision_pb2.CLAUSE_REASON_RULE_MISSING]
     assert not decision.training_eligible
     assert not admitted.keep_content
+
+
+def assert_nowhere(suite: Suite, texts: Sequence[str]) -> None:
+    """No file of a suite holds the texts; that they would be found is shown with another."""
+    decoy = search.marker()
+    planted = search.plant(suite.folder, decoy)
+    assert {one.path for one in search.find(suite.folder, decoy)} == set(planted)
+    for path in planted:
+        path.unlink()
+    assert [(one.path.name, one.form) for text in texts for one in search.find(suite.folder, text)] == []

@@ -42,6 +42,7 @@ from tests.suite.customers import (
     accepting,
     ask_zero_retention,
     assert_most_restrictive,
+    assert_nowhere,
     customers,
     exchange,
     record_many,
@@ -95,15 +96,6 @@ def hidden() -> list[str]:
 
 def shipped(module: str, name: str) -> str:
     return Path(module).with_name(name).read_text(encoding="utf-8")
-
-
-def assert_nowhere(own: Suite, texts: list[str]) -> None:
-    decoy = search.marker()
-    planted = search.plant(own.folder, decoy)
-    assert {one.path for one in search.find(own.folder, decoy)} == set(planted)
-    for path in planted:
-        path.unlink()
-    assert [(one.path.name, one.form) for text in texts for one in search.find(own.folder, text)] == []
 
 
 def patiently(ask: Callable[[], T]) -> T:

@@ -13,9 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from perron.api.common.v1 import error_reason_pb2
 from perron.api.finetuning.v1 import model_pb2, model_service_pb2, model_service_pb2_grpc
 from perron.chassis.status import from_rpc_error
-from perron.cli.demo import search
 from perron.cli.demo.customer import Customer
-from tests.suite.customers import PAID, delete_workspace, new_workspace
+from tests.suite.customers import PAID, assert_nowhere, delete_workspace, new_workspace
 from tests.suite.tuners import DELETED, DISTRIBUTOR, GONE, Tuner, colleague, outcome, tuner, until
 from tests.suite.workers import LARGE, WEIGHTS, Workshop
 
@@ -135,7 +134,7 @@ def test_the_key_of_a_transfer_is_shown_once_and_stands_in_no_file(workshop: Wor
     assert made.secret
     assert (again.transfer.transfer_id, again.secret) == (made.transfer.transfer_id, "")
     assert again.secret_reason == error_reason_pb2.ERROR_REASON_SECRET_ALREADY_SHOWN
-    assert search.find(workshop.suite.folder, made.secret) == []
+    assert_nowhere(workshop.suite, [made.secret])
 
 
 def test_only_an_admin_of_the_organization_opens_and_shuts_the_gates(

@@ -22,7 +22,7 @@ from perron.cli.demo import search
 from perron.cli.demo.customer import Customer, purposes, refusal
 from perron.cli.listening import SERVICES
 from tests.suite.builders import admin_of, configuration
-from tests.suite.customers import FREE, PAID, PAID_HIGHER, exchange
+from tests.suite.customers import FREE, PAID, PAID_HIGHER, assert_nowhere, exchange
 from tests.suite.tuners import (
     DELETED,
     GONE,
@@ -144,8 +144,7 @@ def test_a_job_makes_a_model_that_its_owner_uses_and_nobody_else_knows_of(
         customer.admit(exchange(), model=done.agent_id).agent.configuration.instructions == told.instructions
     )
     assert b"".join(part.chunk for part in ada.download(model_id)) == WEIGHTS
-    for marker in markers:
-        assert search.find(workshop.suite.folder, marker) == []
+    assert_nowhere(workshop.suite, markers)
 
     stranger = workshop.made.new(PAID)
     for name, unheard_of in (
