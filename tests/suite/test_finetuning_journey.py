@@ -22,12 +22,13 @@ from perron.cli.demo import search
 from perron.cli.demo.customer import Customer, purposes, refusal
 from perron.cli.listening import SERVICES
 from tests.suite.builders import admin_of, configuration
-from tests.suite.customers import FREE, PAID, PAID_HIGHER, assert_nowhere, exchange
+from tests.suite.customers import FREE, PAID, PAID_HIGHER, assert_nowhere, exchange, new_workspace
 from tests.suite.tuners import (
     DELETED,
     GONE,
     Tuner,
     blob_of,
+    colleague,
     examples,
     objects_of,
     outcome,
@@ -146,18 +147,22 @@ def test_a_job_makes_a_model_that_its_owner_uses_and_nobody_else_knows_of(
     assert b"".join(part.chunk for part in ada.download(model_id)) == WEIGHTS
     assert_nowhere(workshop.suite, markers)
 
-    stranger = workshop.made.new(PAID)
-    for name, unheard_of in (
-        (model.name, f"{model.name[:-10]}0000000000"),
-        (model_id, f"mdl_{'0' * 26}"),
-        (done.agent_id, f"agt_{'0' * 26}"),
-    ):
-        seen, absent = (refusal(partial(stranger.admit, exchange(), model=one)) for one in (name, unheard_of))
-        assert (str(seen), seen.error.code) == (str(absent), "NOT_FOUND")
-    eve = tuner(workshop.made, stranger)
-    for read in (eve.model, eve.delete, partial(_first, eve)):
-        assert outcome(partial(read, model_id)) == GONE
-    assert outcome(partial(eve.job, job.job_id)) == GONE
+    stranger = tuner(workshop.made, workshop.made.new(PAID))
+    next_door = colleague(workshop.made, customer, "next door", new_workspace(customer))
+    for other in (stranger, next_door):
+        for name, unheard_of in (
+            (model.name, f"{model.name[:-10]}0000000000"),
+            (model_id, f"mdl_{'0' * 26}"),
+            (done.agent_id, f"agt_{'0' * 26}"),
+        ):
+            seen, absent = (
+                refusal(partial(customer.admit, exchange(), other.secret, model=one))
+                for one in (name, unheard_of)
+            )
+            assert (str(seen), seen.error.code) == (str(absent), "NOT_FOUND")
+        for read in (other.model, other.delete, partial(_first, other)):
+            assert outcome(partial(read, model_id)) == GONE
+        assert outcome(partial(other.job, job.job_id)) == GONE
 
 
 def _first(tuner: Tuner, model_id: str) -> Any:
