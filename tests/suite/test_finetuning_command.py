@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from perron.cli import resuming
 from perron.cli.model_copies import HOLDING_FILE
 from perron.cli.suite import Suite
 from tests.extras import HAS_TRAINER
@@ -166,6 +167,24 @@ def test_an_upload_and_a_download_outlive_broken_connections(
     assert back.status == 0, back.notes
     assert way.cuts == 0
     assert (tmp_path / "back").read_bytes() == content
+
+
+def test_without_patience_a_broken_connection_ends_the_command_and_leaves_nothing_half(
+    run: Run,
+    cutting: Callable[..., tuple[Cutting, Run]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = lines(4000, 1000)
+    file_id = uploaded(run, tmp_path / "whole.jsonl", content)
+    monkeypatch.setattr(resuming, "PAUSES_SECONDS", ())
+    _, broken = cutting(bytes_max=MIB, cuts=2)
+    given_up = broken("files", "upload", str(tmp_path / "whole.jsonl"), "--attest", "--print-id")
+    assert (given_up.status, given_up.answer) == (2, "")
+    assert "nobody answers at finetuning" in given_up.notes
+    torn = broken("files", "download", file_id, str(tmp_path / "back"))
+    assert (torn.status, torn.answer) == (2, "")
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith("back")] == []
 
 
 def test_an_upload_that_was_given_up_goes_on_when_it_is_asked_to(

@@ -41,7 +41,7 @@ def upload(
     resume: Annotated[
         str, typer.Option(metavar="UPLOAD", help="Go on with an upload that was interrupted, by id (upl_…).")
     ] = "",
-    print_id: Annotated[bool, typer.Option("--print-id", help="Print the id alone, for a variable.")] = False,
+    print_id: options.PrintId = False,
     caller: options.As = "",
     as_json: AsJson = False,
 ) -> None:

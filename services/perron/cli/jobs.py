@@ -58,7 +58,7 @@ def create(
         bool, typer.Option("--start/--no-start", help="Start once it is validated, or wait for `start`.")
     ] = True,
     watch_it: Watch = False,
-    print_id: Annotated[bool, typer.Option("--print-id", help="Print the id alone, for a variable.")] = False,
+    print_id: options.PrintId = False,
     caller: options.As = "",
     as_json: AsJson = False,
 ) -> None:
