@@ -10,10 +10,10 @@ import time
 from contextlib import ExitStack
 
 from perron.cli.suite import Suite
-from tests.bench import budgets, measures, stores
+from tests.bench import budgets, files, measures, stores
 from tests.bench.processes import Child, LoadProcess
 
-GROUPS = ("memory", "ratios", "growth", "overload", "fairness")
+GROUPS = ("memory", "ratios", "growth", "overload", "fairness", "files")
 FULL, QUICK = measures.Pace(rounds=5, seconds=5.0), measures.Pace(rounds=3, seconds=2.0)
 
 
@@ -40,6 +40,9 @@ def main(wanted: list[str]) -> int:
             if name in groups:
                 _say(name)
                 figures.append(measure(bench))
+        if "files" in groups:
+            _say("files")
+            figures.extend(files.measure(bench.suite, pace.rounds))
     print(f"\n{'figure':26} {'value':>10}   budget")
     for figure in sorted(figures, key=lambda figure: list(budgets.BUDGETS).index(figure.name)):
         print(figure.line())

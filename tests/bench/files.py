@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 import grpc
 
 from perron.api.finetuning.v1 import file_pb2, file_service_pb2, file_service_pb2_grpc
+from perron.cli.suite import Suite
 from perron.finetuning.jsonl import Validator
 from tests.bench.budgets import Figure
+from tests.suite.customers import PAID, customers
 
 _LINES = 200_000
 _LINE_BYTES = 200
@@ -32,6 +34,14 @@ def validated_lines(rounds: int) -> Figure:
         rates.append(_LINES / (time.process_time() - begin))
         assert report.valid
     return Figure("validate_lines_s", statistics.median(rates), _LINES, "lines")
+
+
+def measure(suite: Suite, rounds: int) -> list[Figure]:
+    """Both figures; the upload is that of a new customer of the suite."""
+    with customers(suite) as made:
+        customer = made.new(PAID)
+        upload = uploaded_megabytes(suite.endpoints["finetuning"], customer.secret, rounds)
+    return [upload, validated_lines(rounds)]
 
 
 def uploaded_megabytes(target: str, credential: str, rounds: int, megabytes: int = 100) -> Figure:
