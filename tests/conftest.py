@@ -13,6 +13,9 @@ from perron.chassis.database import Database
 from perron.chassis.testing import POSTGRES_URL, FakeClock, empty_store, postgresql_server
 from tests.scale import times
 
+# pytest imports readline, which sets the width of a terminal that is not there for every process that follows.
+os.environ.pop("COLUMNS", None)
+
 # No deadline: a busy machine is no counterexample.
 settings.register_profile("perron", deadline=None, max_examples=times(100, 2_000))
 settings.load_profile("perron")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
-from perron.cli import app, models, output
+from perron.cli import app, output, training
 from perron.trainer import bases, tiny
 from tests.unit.trainer.chats_of_tests import digest
 
@@ -48,7 +48,7 @@ def test_the_command_makes_it(tmp_path: Path, base: Path, capsys: pytest.Capture
 def test_the_command_says_what_it_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(models, "find_spec", lambda _name: None)
+    monkeypatch.setattr(training, "find_spec", lambda _name: None)
 
     assert app.run(["models", "make-tiny", str(tmp_path / "tiny")]) == output.USAGE
     assert "extra" in capsys.readouterr().err
