@@ -12,6 +12,7 @@ from tests.attacks.requests import Requests
 from tests.attacks.tuning import ENVIRONMENT
 from tests.attacks.world import World
 from tests.extras import HAS_TRAINER
+from tests.suite.forge import cutting, file_id, key, run, worker  # noqa: F401 (fixtures)
 from tests.suite.trainers import ASKED
 from tests.suite.workers import Workshop, opened
 from tests.unit.trainer.chats_of_tests import digest, task, trained

@@ -13,6 +13,7 @@ class Cutting:
         host, port = target.rsplit(":", 1)
         self._target = (host, int(port))
         self._bytes_max = bytes_max
+        self._piece = min(16 * 1024, bytes_max // 4)
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._ends: list[socket.socket] = [self._listener]
@@ -44,7 +45,7 @@ class Cutting:
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, passed: list[int]) -> None:
         with contextlib.suppress(OSError):  # the other end went first
-            while piece := source.recv(16 * 1024):
+            while piece := source.recv(self._piece):
                 sink.sendall(piece)
                 with self._lock:
                     passed[0] += len(piece)

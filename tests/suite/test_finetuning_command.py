@@ -1,27 +1,21 @@
-"""`perron files`, `jobs` and `models` as people and scripts use them, also where the network breaks off."""
+"""`perron jobs` and `perron models` as people and scripts use them, also where the network breaks off."""
 
 import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from perron.cli import resuming
 from perron.cli.model_copies import HOLDING_FILE
 from perron.cli.suite import Suite
 from tests.extras import HAS_TRAINER
-from tests.suite.command import ROOT, Ran, environment, perron, perron_here
+from tests.suite.command import environment
 from tests.suite.cutting import Cutting
+from tests.suite.forge import Run, succeeded, uploaded
 
-MIB = 1024 * 1024
-BAD = b"""\
-{"messages": [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "c"}]}
-{"messages": [{"role": "user", "content": "hush"}]}
-{"messages": "hush", "hush": 1
-"""
 DESK = """\
 display_name: Desk
 configuration:
@@ -29,186 +23,6 @@ configuration:
   tools:
     - function: {name: look_up, parameters_schema: {type: object}}
 """
-Run = Callable[..., Ran]
-
-
-@pytest.fixture(scope="module")
-def key(suite: Suite) -> str:
-    """The key of a new customer's admin, on a plan that has fine-tuning."""
-    folder = str(suite.folder)
-    arguments = ("orgs", "create", "Forge", "--email", "f@acme.example", "--accept-terms", "--json")
-    made = perron(*arguments, PERRON_VAR=folder).parsed
-    perron("orgs", "change-plan", made["organization"]["organization_id"], "scale-1", PERRON_VAR=folder)
-    return str(made["secret"])
-
-
-@pytest.fixture
-def run(suite: Suite, key: str) -> Run:
-    return lambda *words: perron_here(*words, PERRON_VAR=str(suite.folder), PERRON_API_KEY=key)
-
-
-@pytest.fixture
-def cutting(suite: Suite, key: str, tmp_path: Path) -> Iterator[Callable[..., tuple[Cutting, Run]]]:
-    """Commands that reach finetuning by a way that breaks off."""
-    opened: list[Cutting] = []
-
-    def through(*, bytes_max: int, cuts: int) -> tuple[Cutting, Run]:
-        way = Cutting(suite.endpoints["finetuning"], bytes_max=bytes_max, cuts=cuts)
-        opened.append(way.__enter__())
-        (tmp_path / "endpoints.json").write_text(json.dumps(suite.endpoints | {"finetuning": way.target}))
-        return way, lambda *words: perron_here(*words, PERRON_VAR=str(tmp_path), PERRON_API_KEY=key)
-
-    yield through
-    for way in opened:
-        way.__exit__()
-
-
-@pytest.fixture
-def worker(suite: Suite) -> Iterator[None]:
-    """A worker that trains nothing, in four steps."""
-    secret = (suite.folder / "keys" / "trainer.key").read_text(encoding="utf-8").strip()
-    command = ("-m", "tests.contract.finetuning.fake_worker", suite.endpoints["finetuning"], secret)
-    process = subprocess.Popen([sys.executable, *command], env=environment(PYTHONPATH=str(ROOT)))
-    yield
-    process.kill()
-    process.wait()
-
-
-@pytest.fixture
-def file_id(run: Run, tmp_path: Path) -> str:
-    return uploaded(run, tmp_path / "train.jsonl", lines(40))
-
-
-def lines(count: int, size: int = 0) -> bytes:
-    """Valid examples, each about `size` bytes long."""
-    return b"".join(
-        json.dumps(
-            {
-                "messages": [
-                    {"role": "user", "content": f"question {number} " + "x" * max(size - 110, 0)},
-                    {"role": "assistant", "content": f"answer {number}"},
-                ]
-            }
-        ).encode()
-        + b"\n"
-        for number in range(count)
-    )
-
-
-def uploaded(run: Run, path: Path, content: bytes) -> str:
-    path.write_bytes(content)
-    made = run("files", "upload", str(path), "--attest", "--print-id")
-    assert made.status == 0, made.notes
-    return made.answer.strip()
-
-
-def succeeded(run: Run, file_id: str) -> str:
-    """A job that a worker has ended well."""
-    job_id = run("jobs", "create", "--base", "tiny", "--training-file", file_id, "--print-id").answer.strip()
-    watched = run("jobs", "watch", job_id)
-    assert watched.status == 0, watched.notes
-    return job_id
-
-
-def test_a_file_goes_up_is_told_by_its_counts_comes_back_and_is_deleted(run: Run, tmp_path: Path) -> None:
-    content, path, back = lines(30), tmp_path / "a.jsonl", tmp_path / "back.jsonl"
-    path.write_bytes(content)
-    made = run("files", "upload", str(path), "--attest", "--name", "thirty", "--json")
-    assert made.parsed["statistics"]["examples"] == "30"
-    assert made.parsed["display_name"] == "thirty"
-    file_id = made.parsed["file_id"]
-    assert file_id in run("files", "list").answer
-    assert "examples 30" in run("files", "show", file_id).answer
-
-    assert run("files", "download", file_id, str(back)).status == 0
-    assert back.read_bytes() == content
-    assert run("files", "download", file_id, "-").answer == content.decode()
-    assert run("files", "delete", file_id, "--json").parsed == {"file_id": file_id, "deferred": False}
-    gone = run("files", "download", file_id, str(tmp_path / "none"), "--json")
-    assert (gone.status, gone.parsed["error"]["reason"]) == (1, "RESOURCE_NOT_FOUND")
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.jsonl", "back.jsonl"]
-
-
-def test_lines_that_break_a_rule_are_told_by_place_and_never_quoted(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "bad.jsonl"
-    path.write_bytes(BAD)
-    refused = run("files", "upload", str(path), "--attest")
-
-    assert refused.status == 1
-    rows = [line.split() for line in refused.answer.splitlines()]
-    assert ["line", "column", "rule"] in rows
-    assert rows[-2][0::2] == ["2", "role-misplaced"]
-    assert rows[-1][0::2] == ["3", "not-json"]
-    assert "hush" not in refused.answer + refused.notes
-    printed = run("files", "upload", str(path), "--attest", "--json")
-    assert (printed.status, printed.parsed["state"], len(printed.parsed["errors"])) == (1, "STATE_INVALID", 2)
-
-
-def test_nothing_is_uploaded_without_a_word_that_one_has_the_rights(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(lines(1))
-    refused = run("files", "upload", str(path))
-    assert (refused.status, refused.answer) == (2, "")
-    assert "--attest" in refused.notes
-    assert run("files", "upload", str(tmp_path / "none"), "--attest").status == 2
-
-
-def test_an_upload_and_a_download_outlive_broken_connections(
-    cutting: Callable[..., tuple[Cutting, Run]], tmp_path: Path
-) -> None:
-    content = lines(8000, 1000)
-    way, run = cutting(bytes_max=3 * MIB, cuts=2)
-    file_id = uploaded(run, tmp_path / "big.jsonl", content)
-    assert (way.cuts, way.connections) == (0, 3)
-    assert run("files", "show", file_id, "--json").parsed["sha256"] == hashlib.sha256(content).hexdigest()
-
-    way.cuts = 2
-    back = run("files", "download", file_id, str(tmp_path / "back"))
-    assert back.status == 0, back.notes
-    assert way.cuts == 0
-    assert (tmp_path / "back").read_bytes() == content
-
-
-def test_without_patience_a_broken_connection_ends_the_command_and_leaves_nothing_half(
-    run: Run,
-    cutting: Callable[..., tuple[Cutting, Run]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    content = lines(4000, 1000)
-    file_id = uploaded(run, tmp_path / "whole.jsonl", content)
-    monkeypatch.setattr(resuming, "PAUSES_SECONDS", ())
-    _, broken = cutting(bytes_max=MIB, cuts=2)
-    given_up = broken("files", "upload", str(tmp_path / "whole.jsonl"), "--attest", "--print-id")
-    assert (given_up.status, given_up.answer) == (2, "")
-    assert "nobody answers at finetuning" in given_up.notes
-    torn = broken("files", "download", file_id, str(tmp_path / "back"))
-    assert (torn.status, torn.answer) == (2, "")
-    assert [one.name for one in tmp_path.iterdir() if one.name.startswith("back")] == []
-
-
-def test_an_upload_that_was_given_up_goes_on_when_it_is_asked_to(
-    run: Run, suite: Suite, key: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(lines(100_000, 200))
-    command = [sys.executable, "-m", "perron.cli", "files", "upload", str(path), "--attest"]
-    whose = environment(PERRON_VAR=str(suite.folder), PERRON_API_KEY=key)
-    with subprocess.Popen(command, env=whose, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
-        assert first.stderr is not None
-        said = first.stderr.readline() + first.stderr.readline()
-        first.kill()
-    assert b"\nupl_" in said
-    upload_id = said.decode().splitlines()[1].split(":")[0]
-
-    other = tmp_path / "b.jsonl"
-    other.write_bytes(lines(1))
-    refused = run("files", "upload", str(other), "--resume", upload_id)
-    assert (refused.status, "is not what was announced" in refused.notes) == (2, True)
-    done = run("files", "upload", str(path), "--resume", upload_id, "--json").parsed
-    assert (done["state"], done["statistics"]["examples"]) == ("STATE_VALID", "100000")
-    again = run("files", "upload", str(path), "--resume", upload_id, "--print-id")
-    assert again.answer.strip() == done["file_id"]
 
 
 def test_a_dry_run_says_what_a_job_would_take_and_creates_none(run: Run, file_id: str) -> None:
@@ -263,7 +77,7 @@ def test_a_watch_misses_nothing_and_repeats_nothing_where_the_connection_breaks(
     run: Run, file_id: str, cutting: Callable[..., tuple[Cutting, Run]]
 ) -> None:
     job_id = run("jobs", "create", "--base", "tiny", "--training-file", file_id, "--print-id").answer.strip()
-    way, broken = cutting(bytes_max=1500, cuts=2)
+    way, broken = cutting(bytes_max=1200, cuts=2)
     watched = broken("jobs", "watch", job_id, "--json")
 
     assert watched.status == 0, watched.notes
