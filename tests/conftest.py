@@ -13,7 +13,7 @@ from perron.chassis.database import Database
 from perron.chassis.testing import POSTGRES_URL, FakeClock, empty_store, postgresql_server
 from tests.scale import times
 
-# pytest imports readline, which sets the width of a terminal that is not there for every process that follows.
+# pytest imports readline, which sets the width of a terminal that is not there, for all that follows.
 os.environ.pop("COLUMNS", None)
 
 # No deadline: a busy machine is no counterexample.
