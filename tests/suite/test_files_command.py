@@ -1,5 +1,6 @@
 """`perron files` as people and scripts use it, also where the network breaks off."""
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
