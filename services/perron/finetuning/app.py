@@ -122,7 +122,7 @@ def build(
             ),
             (
                 job_service_pb2_grpc.add_JobServiceServicer_to_server,
-                JobServicer(database, jobs, agents, pages),
+                JobServicer(database, jobs, agents, asked, pages),
                 "perron.api.finetuning.v1.JobService",
             ),
             (

@@ -117,6 +117,7 @@ def job(found: Job) -> job_pb2.Job:
         warnings=[_warning(one.kind, one.count) for one in found.warnings],
         attempts=found.attempts,
         model_id=found.model_id,
+        decision_id=found.decision_id,
         create_time=time(found.create_us),
         start_time=time(found.start_us),
         end_time=time(found.end_us),
@@ -242,6 +243,7 @@ def model(found: Model) -> model_pb2.Model:
         display_name=found.display_name,
         state=model_pb2.Model.State.Value(f"STATE_{found.state.value}"),
         provenance=_provenance(found),
+        decision_id=found.decision_id,
         create_time=time(found.create_us),
         etag=etag(found),
     )

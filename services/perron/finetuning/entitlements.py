@@ -33,8 +33,13 @@ def allowance(entitlements: Mapping[str, str]) -> Allowance:
 def require_job(store: Store, organization_id: str, given: Allowance) -> None:
     """Raises ResourceExhausted (JOBS_TOO_MANY) unless one more job fits; holds until the commit."""
     store.lock_allowance(organization_id, given.stored_bytes_max)
-    if store.count_open_jobs(organization_id) >= given.jobs_max:
-        raise errors.jobs_too_many(given.jobs_max)
+    foresee_job(store, organization_id, given.jobs_max)
+
+
+def foresee_job(store: Store, organization_id: str, jobs_max: int) -> None:
+    """Raises what `require_job` would now; it holds nothing, so that is asked again."""
+    if store.count_open_jobs(organization_id) >= jobs_max:
+        raise errors.jobs_too_many(jobs_max)
 
 
 def foresee_bytes(store: Store, organization_id: str, more: int, stored_bytes_max: int) -> None:

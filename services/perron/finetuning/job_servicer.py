@@ -12,15 +12,14 @@ from perron.api.finetuning.v1 import job_service_pb2_grpc
 from perron.chassis import events as outbox
 from perron.chassis.database import Database, Transaction
 from perron.chassis.errors import PerronError
-from perron.chassis.interceptors.access import Call, current_call
+from perron.chassis.interceptors.access import current_call
 from perron.chassis.paging import Pages
 from perron.finetuning import convert, errors
-from perron.finetuning.job_agent_model import WantedAgent
-from perron.finetuning.jobs import SUFFIX, CreateCommand, Jobs
+from perron.finetuning.jobs import Jobs
 from perron.finetuning.model import Job, JobEvent
 from perron.finetuning.models import model_name
 from perron.finetuning.moves import has_ended
-from perron.finetuning.peers import Agents
+from perron.finetuning.peers import Agents, Governance
 from perron.finetuning.store import Store
 
 KEEPALIVE_SECONDS: Final = 20.0
@@ -40,6 +39,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         database: Database,
         jobs: Jobs,
         agents: Agents,
+        governance: Governance,
         pages: Pages,
         *,
         poll_seconds: float = POLL_SECONDS,
@@ -48,6 +48,7 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         self._database = database
         self._jobs = jobs
         self._agents = agents
+        self._governance = governance
         self._pages = pages
         self._poll_seconds = poll_seconds
         self._keepalive_seconds = keepalive_seconds
@@ -61,14 +62,18 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
     async def CreateJob(self, request: pb.CreateJobRequest, context: _Context) -> pb.CreateJobResponse:
         """Creates a job and has it validated; the answer says how it was created."""
         call, command = current_call(), convert.create_command(request)
+        foreseen = await self._database.read(lambda tx: self._jobs.foresee(Store(tx), call, command))
+        if foreseen.job_id:  # an earlier call made it
+            return pb.CreateJobResponse(job=convert.job(foreseen))
         if command.agent is not None:
-            earlier = await self._ask_for(call, command, command.agent)
-            if earlier is not None:
-                return pb.CreateJobResponse(job=convert.job(earlier))
-        made = await self._database.write(lambda tx: self._jobs.create(Store(tx), call, command))
-        if made.job_id:
-            with contextlib.suppress(PerronError):  # the job is created; whoever sweeps validates it
-                await self._database.write(lambda tx: self._jobs.validate_at_once(Store(tx), made))
+            name = model_name(foreseen.base_model, foreseen.workspace_id, foreseen.suffix, _A_MODEL)
+            await self._agents.validate(call.caller.passport_token, command.agent, name)
+        if command.dry_run:
+            return pb.CreateJobResponse(job=convert.job(foreseen))
+        decision_id = await self._governance.decision_on_models(call)
+        made = await self._database.write(lambda tx: self._jobs.create(Store(tx), call, command, decision_id))
+        with contextlib.suppress(PerronError):  # the job is created; whoever sweeps validates it
+            await self._database.write(lambda tx: self._jobs.validate_at_once(Store(tx), made))
         return pb.CreateJobResponse(job=convert.job(made))
 
     async def GetJob(self, request: pb.GetJobRequest, context: _Context) -> pb.GetJobResponse:
@@ -143,15 +148,6 @@ class JobServicer(job_service_pb2_grpc.JobServiceServicer):
         page = found[:size]
         token = self._pages.token((page[-1].step,), **binding) if len(found) > size else ""
         return pb.ListCheckpointsResponse(checkpoints=map(convert.checkpoint, page), next_page_token=token)
-
-    async def _ask_for(self, call: Call, command: CreateCommand, agent: WantedAgent) -> Job | None:
-        """Asks agents whether a job's agent may be made; returns the job that an earlier call made."""
-        earlier = await self._database.read(lambda tx: self._jobs.foresee(Store(tx), call, command))
-        if earlier is None:
-            workspace_id, suffix = call.caller.workspace_id, command.suffix or SUFFIX
-            name = model_name(command.base_model, workspace_id, suffix, _A_MODEL)
-            await self._agents.validate(call.caller.passport_token, agent, name)
-        return earlier
 
     async def _look(self, workspace_id: str, job_id: str, number: int) -> tuple[Job, list[JobEvent]]:
         def look(tx: Transaction) -> tuple[Job, list[JobEvent]]:

@@ -39,6 +39,7 @@ _JOBS: Final = tables.jobs
 _FILES: Final = tables.job_files
 _EVENTS: Final = tables.job_events
 _LEASED: Final = (JobState.RUNNING.value, JobState.CANCELLATION_REQUESTED.value)
+_READ_AHEAD: Final = 100
 _SAVE_RATE: Final = text(
     "INSERT INTO rates (base_model, method, tokens_per_second, update_time) "
     "VALUES (:base_model, :method, :tokens_per_second, :now) ON CONFLICT (base_model, method) DO UPDATE SET "
@@ -244,8 +245,11 @@ class JobStore(Mutations):
             for row in self.tx.execute(query)
         ]
 
-    def last_metrics(self, job_id: str) -> tuple[Metrics, ...]:
-        """Returns what was measured last, on training and on validation files."""
+    def last_metrics(self, job_id: str, step: int) -> tuple[Metrics, ...]:
+        """Returns what was measured last up to a step, on training and on validation files.
+
+        A worker trains on while it stores a checkpoint, so that later steps may have been told of before.
+        """
         found = []
         for source in MetricSource:
             query = (
@@ -256,12 +260,12 @@ class JobStore(Mutations):
                     _EVENTS.c.once.startswith(f"{source.value}:", autoescape=True),
                 )
                 .order_by(_EVENTS.c.number.desc())
-                .limit(1)
+                .execution_options(yield_per=_READ_AHEAD)
             )
-            body = self.tx.execute(query).scalar()
-            if body is not None:
-                found.append(msgspec.json.decode(body, type=Metrics))
-        return tuple(found)
+            with self.tx.execute(query) as newest_first:
+                measured = (msgspec.json.decode(body, type=Metrics) for body in newest_first.scalars())
+                found.append(next((one for one in measured if one.step <= step), None))
+        return tuple(one for one in found if one is not None)
 
     def rate(self, base_model: str, method: Method) -> float:
         """Returns the tokens per second that a worker measured last; 0 where none has."""
@@ -318,6 +322,7 @@ def _row(job: Job) -> dict[str, object]:
         "suffix": job.suffix,
         "auto_start": job.auto_start,
         "estimate": _json(job.estimate),
+        "decision_id": job.decision_id,
         "create_time": job.create_us,
     }
 
@@ -370,6 +375,7 @@ def _job(row: Any, files: tuple[JobFile, ...]) -> Job:
         failure_text=row.failure_text,
         model_id=row.model_id,
         agent=_agent(row),
+        decision_id=row.decision_id,
         attempts=row.attempts,
         lease=Lease(row.lease_id, row.fencing_token, row.worker, row.lease_expire_time),
         events=row.events,

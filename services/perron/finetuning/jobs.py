@@ -1,9 +1,9 @@
 """Jobs: created, validated, started, cancelled, ended with what they needed.
 
-Everything that can be refused is refused at once, with nothing changed; a dry run goes the same way and stops
-before the first write. What a newcomer gets wrong: a running job is not ended by its owner alone. Its worker
-must have wiped what it had, so it waits in CANCELLATION_REQUESTED for the word of its worker or the end of
-the lease.
+Everything that can be refused is refused at once, with nothing changed: `foresee` does it before peers are
+asked, and a dry run ends there; `create` does it again within the transaction that makes the job. What a
+newcomer gets wrong: a running job is not ended by its owner alone. Its worker must have wiped what it had, so
+it waits in CANCELLATION_REQUESTED for the word of its worker or the end of the lease.
 """
 
 from collections.abc import Sequence
@@ -65,40 +65,44 @@ class Jobs:
         self._new_id = new_id
         self._job_agents = job_agents
 
-    def foresee(self, store: Store, call: Call, command: CreateCommand) -> Job | None:
-        """Raises what `create` would, but for what it counts, and returns what an earlier call made.
+    def foresee(self, store: Store, call: Call, command: CreateCommand) -> Job:
+        """Returns the job that an earlier call made, or the wanted one as it would be, without an id.
 
-        So that agents is asked neither for nothing nor again.
+        Raises what `create` would now; so agents and governance are asked neither for nothing nor again.
         """
+        caller = call.caller
         earlier = None if command.dry_run else store.seen_before(call)
         if earlier is not None:
-            return store.job(call.caller.workspace_id, earlier)
-        _allowance(call)
-        self._planned(store, call, command, "")
-        return None
+            return store.job(caller.workspace_id, earlier)
+        store.refuse_buried(caller.organization_id, caller.workspace_id)
+        given = _allowance(call)
+        job = self._planned(store, call, command)
+        entitlements.foresee_job(store, caller.organization_id, given.jobs_max)
+        if command.agent is not None:
+            size = len(command.agent.configuration)
+            entitlements.foresee_bytes(store, caller.organization_id, size, given.stored_bytes_max)
+        return job
 
-    def create(self, store: Store, call: Call, command: CreateCommand) -> Job:
-        """Creates a job, or for a dry run returns it without an id and writes nothing.
+    def create(self, store: Store, call: Call, command: CreateCommand, decision_id: str) -> Job:
+        """Creates a job whose models are kept under a decision.
 
         Whether its agent may be made has been asked before. Raises FailedPrecondition (ENTITLEMENT_MISSING,
         BASE_MODEL_NOT_TRAINABLE, FILE_NOT_VALID), NotFound for a file, InvalidArgument, ResourceExhausted
         (JOBS_TOO_MANY, and for what an agent is told STORED_BYTES_EXCEEDED).
         """
         caller = call.caller
-        job_id = "" if command.dry_run else self._new_id("job")
-        earlier = store.once(call, job_id) if job_id else None
+        job_id = self._new_id("job")
+        earlier = store.once(call, job_id)
         if earlier is not None:
             return store.job(caller.workspace_id, earlier)
         store.refuse_buried(caller.organization_id, caller.workspace_id)
         given = _allowance(call)
-        job = self._planned(store, call, command, job_id)
+        job = replace(self._planned(store, call, command), job_id=job_id, decision_id=decision_id)
         entitlements.require_job(store, caller.organization_id, given)
         wanted = command.agent
         if wanted is not None:
             size = len(wanted.configuration)
             entitlements.require_bytes(store, caller.organization_id, size, given.stored_bytes_max)
-        if command.dry_run:
-            return job
         store.add_job(job)
         if wanted is not None:
             self._job_agents.keep(store, job, wanted)
@@ -182,7 +186,7 @@ class Jobs:
         job = move(store, job, Verb.APPROVE)
         return move(store, job, Verb.START) if job.auto_start else job
 
-    def _planned(self, store: Store, call: Call, command: CreateCommand, job_id: str) -> Job:
+    def _planned(self, store: Store, call: Call, command: CreateCommand) -> Job:
         caller = call.caller
         base = self._base_models.trainable(command.base_model, command.method)
         parameters = filled(
@@ -191,7 +195,7 @@ class Jobs:
         training, validation = _files(store, caller.workspace_id, command)
         rate = store.rate(base.name, command.method)
         return Job(
-            job_id=job_id,
+            job_id="",
             organization_id=caller.organization_id,
             workspace_id=caller.workspace_id,
             member_id=caller.member_id,

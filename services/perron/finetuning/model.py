@@ -223,7 +223,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A fine-tuning job. `events` is the number of its last event."""
+    """A fine-tuning job. `events` is the number of its last event, `decision_id` how its models are kept."""
 
     job_id: str
     organization_id: str
@@ -244,6 +244,7 @@ class Job:
     failure_text: str = ""
     model_id: str = ""
     agent: JobAgent | None = None
+    decision_id: str = ""
     attempts: int = 0
     lease: Lease = field(default_factory=Lease)
     events: int = 0
@@ -311,6 +312,7 @@ class Model:
     step: int
     base_model: str
     provenance: Provenance
+    decision_id: str
     erasure: ErasureState
     erasure_us: int
     create_us: int

@@ -202,6 +202,7 @@ def _row(model: Model) -> dict[str, object]:
         "step": model.step,
         "base_model": model.base_model,
         "provenance": msgspec.json.encode(model.provenance).decode(),
+        "decision_id": model.decision_id,
         "create_time": model.create_us,
     }
 
@@ -229,6 +230,7 @@ def _model(row: Any, artifacts: Sequence[Artifact], holdings: Mapping[str, int])
         step=row.step,
         base_model=row.base_model,
         provenance=msgspec.json.decode(row.provenance, type=Provenance),
+        decision_id=row.decision_id,
         erasure=ErasureState(row.erasure),
         erasure_us=row.erasure_time,
         create_us=row.create_time,

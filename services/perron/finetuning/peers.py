@@ -1,7 +1,7 @@
 """What finetuning asks other services, always in the call that needs it: nothing is remembered.
 
-Governance how long files may be kept and what holds now; agents whether a job may promise an agent, and in
-the end for that agent.
+Governance how long files and models may be kept and what holds now; agents whether a job may promise an
+agent, and in the end for that agent.
 """
 
 import itertools
@@ -53,16 +53,17 @@ class Governance:
 
         A repetition of the call gets the same decision. Raises Unavailable (PEER_UNAVAILABLE).
         """
-        response = await self._peer.call(
-            self._decisions.Decide,
-            decision_service_pb2.DecideRequest(
-                passport=call.caller.passport_token,
-                data_kind=decision_pb2.DATA_KIND_FINE_TUNING_DATA,
-                channel=roles_pb2.CHANNEL_API,
-                request_id=_request_id(call),
-            ),
-        )
-        return _retention(response.decision, now_us)
+        decision = await self._decide(call, decision_pb2.DATA_KIND_FINE_TUNING_DATA)
+        return _retention(decision, now_us)
+
+    async def decision_on_models(self, call: Call) -> str:
+        """Returns the decision under which the models are kept of a job that the caller creates.
+
+        Made now, since a worker that writes one speaks for nobody. A repetition of the call gets the same
+        decision. Raises Unavailable (PEER_UNAVAILABLE).
+        """
+        decision = await self._decide(call, decision_pb2.DATA_KIND_FINE_TUNED_MODEL)
+        return str(decision.decision_id)
 
     async def directives(self, scopes: Sequence[Scope]) -> list[Directives]:
         """Returns what holds for each scope now. Raises Unavailable (PEER_UNAVAILABLE)."""
@@ -78,6 +79,18 @@ class Governance:
                     raise answer
                 found.append(Directives(answer.zero_retention, answer.held))
         return found
+
+    async def _decide(self, call: Call, data_kind: decision_pb2.DataKind.ValueType) -> decision_pb2.Decision:
+        response: decision_service_pb2.DecideResponse = await self._peer.call(
+            self._decisions.Decide,
+            decision_service_pb2.DecideRequest(
+                passport=call.caller.passport_token,
+                data_kind=data_kind,
+                channel=roles_pb2.CHANNEL_API,
+                request_id=_request_id(call),
+            ),
+        )
+        return response.decision
 
 
 class Agents:
@@ -166,7 +179,11 @@ def _item(scope: Scope) -> directive_service_pb2.GetDirectivesItem:
 
 
 def _request_id(call: Call) -> str:
-    """Returns an id for the question, so that a repeated call is not decided twice; none without one."""
+    """Returns an id for the question, so that a repeated call is not decided twice; none without one.
+
+    A request_id is unique within its method alone: an upload and a job may well have the same.
+    """
     if call.identity is None:
         return ""
-    return str(uuid.uuid5(_NAMESPACE, f"{call.caller.key_id}\0{call.identity.request_id.hex()}"))
+    name = f"{call.identity.caller}/{call.identity.method}/{call.identity.request_id.hex()}"
+    return str(uuid.uuid5(_NAMESPACE, name))

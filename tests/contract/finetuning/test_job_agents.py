@@ -19,7 +19,6 @@ from perron.chassis.errors import PerronError
 from perron.chassis.testing import FakeClock
 from perron.finetuning import app
 from perron.finetuning.job_agents import JobAgents
-from perron.finetuning.jobs import Jobs
 from perron.finetuning.model import Job
 from perron.finetuning.store import Store
 from tests.contract.agents.world import RESTRICTED, Member, refused
@@ -324,6 +323,6 @@ async def test_a_repeated_request_is_not_refused_for_what_it_has_made(
     again = await both.finetuning.create_job("ada", [file.file_id], **same)
 
     assert again.job_id == job.job_id
-    monkeypatch.setattr(Jobs, "foresee", lambda *_: None)  # what looks for the earlier request first
+    monkeypatch.setattr(Store, "seen_before", lambda *_: None)  # what looks for the earlier request first
     error = await refused(both.finetuning.create_job("ada", [file.file_id], **same))
     assert error.reason == "NAME_TAKEN"

@@ -112,8 +112,10 @@ async def test_a_checkpoint_is_a_model_once_and_outlives_a_failed_job(finetuning
     job, worker = await running_job(finetuning)
     blobs = await worker.write_model(state=True)
     loss = job_pb2.Metrics(source=job_pb2.Metrics.SOURCE_VALIDATION, step=4, loss=1.5)
+    later = job_pb2.Metrics(source=job_pb2.Metrics.SOURCE_VALIDATION, step=8, loss=0.5)
+    await worker.report(metrics=[loss, later])  # it trains on while it stores
     written = pb.CheckpointWritten(step=4, blob_ids=blobs)
-    once = await worker.report(metrics=[loss], checkpoint=written)
+    once = await worker.report(checkpoint=written)
     again = await worker.report(checkpoint=written)
     assert once.checkpoint_id == again.checkpoint_id
 

@@ -44,6 +44,7 @@ def identifier(prefix: str, number: int) -> str:
 
 
 ORGANIZATION, WORKSPACE = identifier("org", 1), identifier("ws", 1)
+DECISION = identifier("dec", 1)
 
 
 def caller(entitlements: Mapping[str, str] | None = None, workspace: int = 1) -> Call:
@@ -142,9 +143,13 @@ class Platform:
 
     async def create(self, *file_ids: str, call: Call | None = None) -> Job:
         """A job that waits for a worker."""
-        made = await self.write(lambda store: self.jobs.create(store, call or caller(), wanted(*file_ids)))
+        made = await self.create_of(wanted(*file_ids), call)
         await self.write(self.jobs.validate)
         return made
+
+    async def create_of(self, command: CreateCommand, call: Call | None = None) -> Job:
+        """A job as it was asked for, which waits for its validation."""
+        return await self.write(lambda store: self.jobs.create(store, call or caller(), command, DECISION))
 
     async def lend(self) -> Lent:
         """A job as a worker has it."""

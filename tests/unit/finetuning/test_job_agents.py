@@ -50,7 +50,7 @@ KEEPER = WantedAgent("Keeper", name_attested=True, configuration=CONFIGURATION)
 async def promised(platform: Platform, number: int = 1) -> Job:
     """A job that waits for a worker, and is to make an agent."""
     command = replace(wanted(await platform.file(number)), agent=KEEPER)
-    job = await platform.write(lambda store: platform.jobs.create(store, caller(), command))
+    job = await platform.create_of(command)
     await platform.write(platform.jobs.validate)
     return job
 
@@ -253,12 +253,15 @@ async def test_what_an_agent_is_told_counts_as_stored(database: Database) -> Non
     file_id = await platform.file()
     call = caller(ENTITLEMENTS | {"fine_tuning_bytes": str(100 + len(CONFIGURATION) - 1)})
 
-    for dry_run in (True, False):
-        command = replace(wanted(file_id), agent=KEEPER, dry_run=dry_run)
+    command = replace(wanted(file_id), agent=KEEPER)
+    for ask in (
+        platform.read(lambda store: platform.jobs.foresee(store, call, command)),
+        platform.create_of(command, call),
+    ):
         with pytest.raises(ResourceExhausted) as refusal:
-            await platform.write(lambda store, command=command: platform.jobs.create(store, call, command))  # type: ignore[misc]
+            await ask
         assert refusal.value.reason == "STORED_BYTES_EXCEEDED"
-    await platform.write(lambda store: platform.jobs.create(store, call, wanted(file_id)))
+    await platform.create_of(wanted(file_id), call)
 
 
 class Answers(Agents):

@@ -137,7 +137,7 @@ async def test_a_file_is_needed_by_jobs_that_run_and_not_by_those_that_wait_for_
     assert await platform.read(lambda store: store.file_needed_until_us(file_id)) == 0
 
     held = replace(wanted(file_id), auto_start=False)
-    waiting = await platform.write(lambda store: platform.jobs.create(store, caller(), held))
+    waiting = await platform.create_of(held)
     await platform.write(platform.jobs.validate)
     assert await platform.read(lambda store: store.file_needed_until_us(file_id)) == 0
     await platform.write(lambda store: platform.jobs.start(store, caller(), waiting.job_id))

@@ -92,13 +92,16 @@ def train(stage: Stage, workshop: Workshop, files: Files) -> tuple[job_pb2.Job, 
     stage.find(*tuning_rows.LEARNED, ok=has_learned(run.validation))
     model = workshop.model(run.job.model_id)
     made_of = {(one.sha256, one.validation) for one in model.provenance.files}
+    decided = _decision(workshop.customer, model.decision_id)
     stage.tell(f"  {model.name}")
     stage.find(
         *tuning_rows.STAMPED,
         ok=model.provenance.job_id == job.job_id
         and model.provenance.base_model == BASE
         and model.provenance.hyperparameters == run.job.hyperparameters
-        and made_of == {(files.training.sha256, False), (files.validation.sha256, True)},
+        and made_of == {(files.training.sha256, False), (files.validation.sha256, True)}
+        and decided.data_kind == decision_pb2.DATA_KIND_FINE_TUNED_MODEL
+        and not decided.training_eligible,
     )
     return run.job, model
 

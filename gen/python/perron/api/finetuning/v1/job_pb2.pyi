@@ -640,6 +640,7 @@ class Job(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Id of the job, "job_…"; empty in the answer to a dry run."""
     organization_id: _builtins.str
@@ -664,6 +665,8 @@ class Job(_message.Message):
     """The model it made; empty until it has succeeded."""
     agent_id: _builtins.str
     """The agent it made, "agt_…"; empty where there is none, or none yet."""
+    decision_id: _builtins.str
+    """The governance decision under which what it makes is kept, "dec_…"; empty in the answer to a dry run."""
     @_builtins.property
     def hyperparameters(self) -> Global___Hyperparameters:
         """How it trains, with every default filled in."""
@@ -734,10 +737,11 @@ class Job(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        decision_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "create_time", b"create_time", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "hyperparameters", b"hyperparameters", "progress", b"progress", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_id", b"agent_id", "attempts", b"attempts", "auto_start", b"auto_start", "base_model", b"base_model", "create_time", b"create_time", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "hyperparameters", b"hyperparameters", "job_id", b"job_id", "member_id", b"member_id", "method", b"method", "model_id", b"model_id", "organization_id", b"organization_id", "progress", b"progress", "start_time", b"start_time", "state", b"state", "suffix", b"suffix", "training_file_ids", b"training_file_ids", "validation_file_ids", b"validation_file_ids", "warnings", b"warnings", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_id", b"agent_id", "attempts", b"attempts", "auto_start", b"auto_start", "base_model", b"base_model", "create_time", b"create_time", "decision_id", b"decision_id", "end_time", b"end_time", "estimate", b"estimate", "failure", b"failure", "hyperparameters", b"hyperparameters", "job_id", b"job_id", "member_id", b"member_id", "method", b"method", "model_id", b"model_id", "organization_id", b"organization_id", "progress", b"progress", "start_time", b"start_time", "state", b"state", "suffix", b"suffix", "training_file_ids", b"training_file_ids", "validation_file_ids", b"validation_file_ids", "warnings", b"warnings", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -79,11 +79,13 @@ class JobServiceServicer:
     def CreateJob(self, request, context):
         """Creates a job, or with `dry_run` only says what it would take.
 
+        Governance decides under what terms the models are kept that it will make, once nothing else refuses it.
         Errors: FAILED_PRECONDITION with ENTITLEMENT_MISSING (plan), BASE_MODEL_NOT_TRAINABLE, FILE_NOT_VALID, AGENT_NOT_AVAILABLE;
         NOT_FOUND with RESOURCE_NOT_FOUND (file); RESOURCE_EXHAUSTED with JOBS_TOO_MANY; INVALID_ARGUMENT with FIELD_INVALID
-        (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; for `agent`, under
-        fields that begin with "agent", what CreateAgent would answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without
-        AGENTS_WRITE), UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
+        (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; UNAVAILABLE with
+        PEER_UNAVAILABLE when governance cannot be asked; for `agent`, under fields that begin with "agent", what CreateAgent would
+        answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without AGENTS_WRITE), RESOURCE_EXHAUSTED with STORED_BYTES_EXCEEDED,
+        UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,11 +36,13 @@ class JobServiceStub:
     CreateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CreateJobRequest, _job_service_pb2.CreateJobResponse]
     """Creates a job, or with `dry_run` only says what it would take.
 
+    Governance decides under what terms the models are kept that it will make, once nothing else refuses it.
     Errors: FAILED_PRECONDITION with ENTITLEMENT_MISSING (plan), BASE_MODEL_NOT_TRAINABLE, FILE_NOT_VALID, AGENT_NOT_AVAILABLE;
     NOT_FOUND with RESOURCE_NOT_FOUND (file); RESOURCE_EXHAUSTED with JOBS_TOO_MANY; INVALID_ARGUMENT with FIELD_INVALID
-    (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; for `agent`, under
-    fields that begin with "agent", what CreateAgent would answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without
-    AGENTS_WRITE), UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
+    (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; UNAVAILABLE with
+    PEER_UNAVAILABLE when governance cannot be asked; for `agent`, under fields that begin with "agent", what CreateAgent would
+    answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without AGENTS_WRITE), RESOURCE_EXHAUSTED with STORED_BYTES_EXCEEDED,
+    UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     """Returns one job of the key's workspace.
@@ -84,11 +86,13 @@ class JobServiceAsyncStub(JobServiceStub):
     CreateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CreateJobRequest, _job_service_pb2.CreateJobResponse]  # type: ignore[assignment]
     """Creates a job, or with `dry_run` only says what it would take.
 
+    Governance decides under what terms the models are kept that it will make, once nothing else refuses it.
     Errors: FAILED_PRECONDITION with ENTITLEMENT_MISSING (plan), BASE_MODEL_NOT_TRAINABLE, FILE_NOT_VALID, AGENT_NOT_AVAILABLE;
     NOT_FOUND with RESOURCE_NOT_FOUND (file); RESOURCE_EXHAUSTED with JOBS_TOO_MANY; INVALID_ARGUMENT with FIELD_INVALID
-    (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; for `agent`, under
-    fields that begin with "agent", what CreateAgent would answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without
-    AGENTS_WRITE), UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
+    (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; UNAVAILABLE with
+    PEER_UNAVAILABLE when governance cannot be asked; for `agent`, under fields that begin with "agent", what CreateAgent would
+    answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without AGENTS_WRITE), RESOURCE_EXHAUSTED with STORED_BYTES_EXCEEDED,
+    UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns one job of the key's workspace.
@@ -135,11 +139,13 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_service_pb2.CreateJobResponse, _abc.Awaitable[_job_service_pb2.CreateJobResponse]]:
         """Creates a job, or with `dry_run` only says what it would take.
 
+        Governance decides under what terms the models are kept that it will make, once nothing else refuses it.
         Errors: FAILED_PRECONDITION with ENTITLEMENT_MISSING (plan), BASE_MODEL_NOT_TRAINABLE, FILE_NOT_VALID, AGENT_NOT_AVAILABLE;
         NOT_FOUND with RESOURCE_NOT_FOUND (file); RESOURCE_EXHAUSTED with JOBS_TOO_MANY; INVALID_ARGUMENT with FIELD_INVALID
-        (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; for `agent`, under
-        fields that begin with "agent", what CreateAgent would answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without
-        AGENTS_WRITE), UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
+        (hyperparameters that do not fit the base model or method, a file named twice), REQUEST_ID_REUSED; UNAVAILABLE with
+        PEER_UNAVAILABLE when governance cannot be asked; for `agent`, under fields that begin with "agent", what CreateAgent would
+        answer now, PERMISSION_DENIED with SCOPE_MISSING (a key without AGENTS_WRITE), RESOURCE_EXHAUSTED with STORED_BYTES_EXCEEDED,
+        UNAVAILABLE with PEER_UNAVAILABLE (agents does not answer).
         """
 
     @_abc_1.abstractmethod

@@ -328,6 +328,7 @@ class Model(_message.Message):
     ERASURE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Id of the model, "mdl_…"."""
     name: _builtins.str
@@ -342,6 +343,8 @@ class Model(_message.Message):
     """Where it stands."""
     etag: _builtins.str
     """Changes with every change of the model; send it with an update to lose none."""
+    decision_id: _builtins.str
+    """The governance decision under which it is kept, "dec_…": the one made when its job was created."""
     @_builtins.property
     def provenance(self) -> Global___Provenance:
         """Where it comes from."""
@@ -372,10 +375,11 @@ class Model(_message.Message):
         erasure: Global___Erasure | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "erasure", b"erasure", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "create_time", b"create_time", "display_name", b"display_name", "erasure", b"erasure", "etag", b"etag", "model_id", b"model_id", "name", b"name", "organization_id", b"organization_id", "provenance", b"provenance", "state", b"state", "workspace_id", b"workspace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "create_time", b"create_time", "decision_id", b"decision_id", "display_name", b"display_name", "erasure", b"erasure", "etag", b"etag", "model_id", b"model_id", "name", b"name", "organization_id", b"organization_id", "provenance", b"provenance", "state", b"state", "workspace_id", b"workspace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
