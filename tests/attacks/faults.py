@@ -23,13 +23,14 @@ PATIENCE_SECONDS = 12.0
 
 
 def admit(world: World, timeout: float = PATIENCE_SECONDS, *, through: str = "") -> Answer:
-    """Asks for an admission, which needs every service but agents, and takes whatever comes.
+    """Asks for an admission, which needs identity, quotas and governance, and takes whatever comes.
 
-    Where it shall go `through` agents, it names one.
+    Where it shall go `through` agents it names an agent, and through finetuning a model.
     """
+    names = {"agents": "agent_id", "finetuning": "model_name"}
     request = admission.AdmitRequest(
         credential=world.tenant.admin.secret,
-        model=world.tenant.ids["agent_id"] if through == "agents" else MODEL,
+        model=world.tenant.ids[names[through]] if through in names else MODEL,
         estimated_tokens=10,
         channel=roles_pb2.CHANNEL_API,
     )
