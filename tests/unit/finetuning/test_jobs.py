@@ -26,6 +26,7 @@ from perron.finetuning.store import Store
 from perron.finetuning.worker_leases import Cancel, Report
 from tests.scale import times
 from tests.unit.finetuning.platform import (
+    DECISION,
     ENTITLEMENTS,
     ORGANIZATION,
     TTL,
@@ -188,6 +189,26 @@ async def test_a_job_that_ended_keeps_weights_and_drops_what_only_a_training_nee
         "DROPPING",
         "DROPPING",
     ]
+
+
+@both
+async def test_checkpoints_of_a_job_that_failed_are_kept_under_its_decision(database: Database) -> None:
+    platform = Platform(database)
+    job = await platform.create(await platform.file())
+    lent = await platform.lend()
+    blobs = (await platform.weights(job.job_id),)
+    checkpoint = Report(reference(lent), None, (), checkpoint_step=3, checkpoint_blobs=blobs)
+    await platform.write(lambda store: platform.leases.report(store, checkpoint))
+    failed = await platform.write(
+        lambda store: platform.leases.give_back(
+            store, service(), reference(lent), FailureReason.DIVERGED, retriable=False, description=""
+        )
+    )
+
+    (left,) = await platform.read(lambda store: store.checkpoints(job.job_id, None, 10))
+
+    assert failed.state is JobState.FAILED
+    assert (failed.decision_id, left.decision_id) == (DECISION, DECISION)
 
 
 @both
