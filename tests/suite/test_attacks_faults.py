@@ -130,6 +130,7 @@ def test_a_full_disk_is_unavailable_and_heals_without_a_restart(service: str, fr
     rpc = named(MUTATION[service])
     key = fragile.tenant.admin.secret
     pid = fragile.suite.pids[service]
+    assert eventually(lambda: fragile.wire.call(rpc, Requests(fragile).valid(rpc), key)).code == "OK"
     with full(pid, fragile.suite.folder / f"{service}.sqlite"):
         for _ in range(3):
             refused = fragile.wire.call(rpc, Requests(fragile).valid(rpc), key, timeout=PATIENCE_SECONDS)

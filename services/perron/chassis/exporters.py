@@ -5,11 +5,13 @@ One JSON object a line, so that whatever stands in a value cannot begin a line o
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import structlog
 from opentelemetry import metrics, trace
@@ -154,10 +156,28 @@ def _start_logs(service: str, level: str, logs: Logger | None) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_Lines()),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_OfLibraries()], level=logging.WARNING, force=True)
+
+
+class _Lines(io.TextIOBase, TextIO):
+    """Standard error while it takes anything.
+
+    Where the disk that it goes to is full, lines are lost: an error here would end whatever said something.
+    """
+
+    def write(self, text: str) -> int:
+        """Write a line, or not."""
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, or not."""
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 class _OfLibraries(logging.Handler):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -130,6 +132,32 @@ async def test_a_span_names_the_reason_and_never_the_text(exporter: InMemorySpan
         "ValueError",
     }
     assert "secret" not in "".join(span.to_json() for span in spans)
+
+
+FULL_FOR_A_WHILE = """
+import resource
+from perron.chassis import exporters, telemetry
+
+exporters.start("test", ratio=0)
+log = telemetry.logger("test")
+_, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+log.info("before")
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+for _ in range(100):
+    log.info("meanwhile")
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+log.info("after")
+"""
+
+
+def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        subprocess.run([sys.executable, "-c", FULL_FOR_A_WHILE], stderr=stream, check=True)
+
+    events = [json.loads(line)["event"] for line in log.read_text("utf-8").splitlines()]
+    assert events[0] == "before"
+    assert events[-1] == "after"
 
 
 def test_the_trace_file_is_capped(exporter: InMemorySpanExporter, tmp_path: Path) -> None:
