@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,8 +40,10 @@ class TinyBase:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._aside = tempfile.TemporaryDirectory(prefix="perron-tiny-")  # torch leaves a cache behind there
         self._process = subprocess.Popen(
             [sys.executable, "-m", "perron.trainer.tiny", str(folder)],
+            env=os.environ | {"TMPDIR": self._aside.name},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -50,6 +53,7 @@ class TinyBase:
     def made(self) -> int:
         """Waits for it and returns how many parameters it has; SetupError says why it could not be made."""
         answer, said = self._process.communicate()
+        self._aside.cleanup()
         if self._process.returncode:
             why = (said.strip().splitlines() or ["it could not be made"])[-1]
             raise SetupError(f"{self._folder}: {why}")
