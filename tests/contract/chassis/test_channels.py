@@ -1,8 +1,9 @@
 """A channel to a peer that is busy: it is waited for, and not taken to be down."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -29,20 +30,17 @@ async def test_a_peer_that_shakes_hands_late_is_waited_for(monkeypatch: pytest.M
 
 
 async def asked_of_a_slow_peer() -> int:
-    asking: asyncio.Task[health_pb2.HealthCheckResponse] | None = None
-
-    async def hesitate() -> None:
-        assert asking is not None
-        await asyncio.wait({asking}, timeout=HESITATION_SECONDS)
-
-    async with serving() as port, relayed(port, hesitate) as slow:
-        peer = Peer("finetuning", f"127.0.0.1:{slow}", "")
-        stub: Any = health_pb2_grpc.HealthStub(peer.channel)
-        asking = asyncio.ensure_future(peer.call(stub.Check, health_pb2.HealthCheckRequest()))
-        try:
-            return (await asking).status
-        finally:
-            await peer.aclose()
+    answered = threading.Event()
+    async with serving() as port:
+        with relayed(port, lambda: answered.wait(HESITATION_SECONDS)) as slow:
+            peer = Peer("finetuning", f"127.0.0.1:{slow}", "")
+            stub: Any = health_pb2_grpc.HealthStub(peer.channel)
+            try:
+                response = await peer.call(stub.Check, health_pb2.HealthCheckRequest())
+                return int(response.status)
+            finally:
+                answered.set()
+                await peer.aclose()
 
 
 @asynccontextmanager
@@ -51,24 +49,46 @@ async def serving() -> AsyncIterator[int]:
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    yield port
-    await server.stop(0)
+    try:
+        yield port
+    finally:
+        await server.stop(0)
 
 
-@asynccontextmanager
-async def relayed(port: int, hesitate: Callable[[], Awaitable[None]]) -> AsyncIterator[int]:
+@contextmanager
+def relayed(port: int, hesitate: Callable[[], object]) -> Iterator[int]:
     """A port that takes a connection at once, and passes nothing on before it has hesitated."""
+    relays: list[threading.Thread] = []
 
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await hesitate()
-        reader_there, writer_there = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(pump(reader, writer_there), pump(reader_there, writer))
+    def accept() -> None:
+        with suppress(OSError):  # closed
+            while True:
+                relays.append(threading.Thread(target=relay, args=listener.accept()[:1]))
+                relays[-1].start()
 
-    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1]
+    def relay(caller: socket.socket) -> None:
+        hesitate()
+        with caller, socket.create_connection(("127.0.0.1", port)) as there:
+            back = threading.Thread(target=pump, args=(there, caller))
+            back.start()
+            pump(caller, there)
+            back.join()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        relays.append(threading.Thread(target=accept))
+        relays[0].start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for thread in relays:  # it grows until the first, who accepts, has ended
+                thread.join()
 
 
-async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while piece := await reader.read(65536):
-        writer.write(piece)
-    writer.close()
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):  # the other end went first
+        while piece := source.recv(65536):
+            sink.sendall(piece)
+    for end in (source, sink):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
