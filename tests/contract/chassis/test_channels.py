@@ -1,9 +1,10 @@
 """A channel to a peer that is busy: it is waited for, and not taken to be down."""
 
+import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -31,16 +32,15 @@ async def test_a_peer_that_shakes_hands_late_is_waited_for(monkeypatch: pytest.M
 
 async def asked_of_a_slow_peer() -> int:
     answered = threading.Event()
-    async with serving() as port:
-        with relayed(port, lambda: answered.wait(HESITATION_SECONDS)) as slow:
-            peer = Peer("finetuning", f"127.0.0.1:{slow}", "")
-            stub: Any = health_pb2_grpc.HealthStub(peer.channel)
-            try:
-                response = await peer.call(stub.Check, health_pb2.HealthCheckRequest())
-                return int(response.status)
-            finally:
-                answered.set()
-                await peer.aclose()
+    async with serving() as port, relayed(port, lambda: answered.wait(HESITATION_SECONDS)) as slow:
+        peer = Peer("finetuning", f"127.0.0.1:{slow}", "")
+        stub: Any = health_pb2_grpc.HealthStub(peer.channel)
+        try:
+            response = await peer.call(stub.Check, health_pb2.HealthCheckRequest())
+            return int(response.status)
+        finally:
+            answered.set()
+            await peer.aclose()
 
 
 @asynccontextmanager
@@ -55,34 +55,40 @@ async def serving() -> AsyncIterator[int]:
         await server.stop(0)
 
 
-@contextmanager
-def relayed(port: int, hesitate: Callable[[], object]) -> Iterator[int]:
+@asynccontextmanager
+async def relayed(port: int, hesitate: Callable[[], object]) -> AsyncIterator[int]:
     """A port that takes a connection at once, and passes nothing on before it has hesitated."""
     relays: list[threading.Thread] = []
+    callers: list[socket.socket] = []
 
     def accept() -> None:
         with suppress(OSError):  # closed
             while True:
-                relays.append(threading.Thread(target=relay, args=listener.accept()[:1]))
+                callers.append(listener.accept()[0])
+                relays.append(threading.Thread(target=relay, args=(callers[-1],)))
                 relays[-1].start()
 
     def relay(caller: socket.socket) -> None:
         hesitate()
-        with caller, socket.create_connection(("127.0.0.1", port)) as there:
+        with caller, suppress(OSError), socket.create_connection(("127.0.0.1", port)) as there:
             back = threading.Thread(target=pump, args=(there, caller))
             back.start()
             pump(caller, there)
             back.join()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        relays.append(threading.Thread(target=accept))
-        relays[0].start()
+        taking = threading.Thread(target=accept)
+        taking.start()
         try:
             yield listener.getsockname()[1]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            for thread in relays:  # it grows until the first, who accepts, has ended
-                thread.join()
+            await asyncio.to_thread(taking.join)
+            for caller in callers:
+                with suppress(OSError):  # it went first
+                    caller.shutdown(socket.SHUT_RDWR)
+            for thread in relays:
+                await asyncio.to_thread(thread.join)
 
 
 def pump(source: socket.socket, sink: socket.socket) -> None:
