@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from perron.api.finetuning.v1 import job_pb2
+from perron.cli.demo.customer import Customer
 from perron.cli.suite import Suite
 from tests.attacks.requests import Requests
 from tests.attacks.tuning import ENVIRONMENT
 from tests.attacks.world import World
 from tests.extras import HAS_TRAINER
+from tests.suite.customers import PAID
 from tests.suite.forge import cutting, file_id, key, run, worker  # noqa: F401 (fixtures)
 from tests.suite.trainers import ASKED
+from tests.suite.tuners import Tuner, tuner
 from tests.suite.workers import Workshop, opened
 from tests.unit.trainer.chats_of_tests import digest, task, trained
 
@@ -48,6 +51,18 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     """A suite of its own, in which jobs are trained by the test."""
     with opened(tmp_path_factory.mktemp("workshop")) as running:
         yield running
+
+
+@pytest.fixture
+def customer(workshop: Workshop) -> Customer:
+    """A new one of the workshop, on a plan that has fine-tuning."""
+    return workshop.made.new(PAID)
+
+
+@pytest.fixture
+def ada(workshop: Workshop, customer: Customer) -> Tuner:
+    """The customer's admin."""
+    return tuner(workshop.made, customer)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from perron.cli.demo.customer import Customer, purposes
 from tests.suite.builders import admin_of, configuration
 from tests.suite.customers import (
     FREE,
-    PAID,
     ask_zero_retention,
     delete_workspace,
     exchange,
@@ -31,7 +30,6 @@ from tests.suite.tuners import (
     examples,
     objects_of,
     outcome,
-    tuner,
     until,
 )
 from tests.suite.workers import LARGE, Workshop
@@ -40,17 +38,6 @@ IMPROVE = decision_pb2.PURPOSE_IMPROVE_SERVICES
 CONTINUE = worker_service_pb2.ReportResponse.INSTRUCTION_CONTINUE
 CANCEL = worker_service_pb2.ReportResponse.INSTRUCTION_CANCEL
 REFUSED = "UNAUTHENTICATED CREDENTIAL_INVALID"
-
-
-@pytest.fixture
-def customer(workshop: Workshop) -> Customer:
-    return workshop.made.new(PAID)
-
-
-@pytest.fixture
-def ada(workshop: Workshop, customer: Customer) -> Tuner:
-    """The customer's admin."""
-    return tuner(workshop.made, customer)
 
 
 def use(customer: Customer, model: str, secret: str = "") -> str:

@@ -23,17 +23,6 @@ ENDED = "PERMISSION_DENIED TRANSFER_ENDED"
 PARTY = {"party": "An auditor", "purpose": "a review"}
 
 
-@pytest.fixture
-def customer(workshop: Workshop) -> Customer:
-    return workshop.made.new(PAID)
-
-
-@pytest.fixture
-def ada(workshop: Workshop, customer: Customer) -> Tuner:
-    """An admin of the organization."""
-    return tuner(workshop.made, customer)
-
-
 def tomorrow() -> Timestamp:
     return Timestamp(seconds=int(time.time()) + 86_400)
 

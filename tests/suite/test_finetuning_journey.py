@@ -49,17 +49,6 @@ NEWER_TERMS = """
 NOTICE_US = 30 * 86_400_000_000
 
 
-@pytest.fixture
-def customer(workshop: Workshop) -> Customer:
-    return workshop.made.new(PAID)
-
-
-@pytest.fixture
-def ada(workshop: Workshop, customer: Customer) -> Tuner:
-    """The customer's admin."""
-    return tuner(workshop.made, customer)
-
-
 def test_a_file_is_kept_under_the_decision_that_governance_made_of_it(
     workshop: Workshop, customer: Customer, ada: Tuner
 ) -> None:

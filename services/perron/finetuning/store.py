@@ -83,8 +83,3 @@ class Store(JobAgentStore, ModelStore, DisclosureStore):
             _BLOBS.c.state.in_((BlobState.WRITING, BlobState.READY)),
         )
         return int(self.tx.execute(query).scalar_one())
-
-    def are_blobs_left(self, blob_ids: Collection[str]) -> bool:
-        """Says whether storage still has any of these."""
-        query = select(_BLOBS.c.id).where(_BLOBS.c.id.in_(list(blob_ids)), _BLOBS.c.state != BlobState.ERASED)
-        return self.tx.execute(query.limit(1)).first() is not None
